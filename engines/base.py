@@ -1,0 +1,127 @@
+"""What an inference engine is, and how one is found by name.
+
+An engine is a class with :class:`Engine`'s members. Its module is imported only when it is asked
+for, so importing this one needs NumPy alone.
+"""
+
+from importlib import import_module
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veintrack.engines.model import ModelInfo
+from veintrack.errors import BackendMissingError
+
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineFactory", "open_engine"]
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+
+class Engine(Protocol):
+    """A loaded network, ready to run on one device.
+
+    Not thread safe: one engine belongs to one thread.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its key in :data:`ENGINES`."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: ``fp32``, ``bf16``, ``fp16`` or ``int8``."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device it runs on, in the maker's words."""
+        ...
+
+    def infer(self, frames: U8) -> F32:
+        """Segment pictures.
+
+        Parameters
+        ----------
+        frames : ndarray of shape (1, 1, H, W), uint8
+            Raw grey levels on the network's grid, C-contiguous. Read in place, not copied.
+
+        Returns
+        -------
+        ndarray of shape (1, C, H, W), float32
+            Probability of each class, 0 to 1. The engine owns this buffer and overwrites it on
+            the next call: copy it to keep it.
+
+        Raises
+        ------
+        EngineError
+            If the shape or type of `frames` is wrong, or the device failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device. Safe to call twice."""
+        ...
+
+
+class EngineFactory(Protocol):
+    """How an engine is made; each value of :data:`ENGINES` names one."""
+
+    def __call__(self, model: ModelInfo, *, precision: str, device: str) -> Engine: ...
+
+
+ENGINES = {  # name -> module:class
+    "openvino": "veintrack.engines.openvino:OpenVINOEngine",
+    "onnxruntime": "veintrack.engines.onnxruntime:OnnxRuntimeEngine",
+}
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+_LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # what pip calls them
+
+
+def open_engine(
+    model: ModelInfo, name: str = "auto", *, precision: str = "auto", device: str = "auto"
+) -> Engine:
+    """Load `model` in the named engine, or in the best one for this machine.
+
+    Parameters
+    ----------
+    model : ModelInfo
+        From :func:`veintrack.engines.model.read_model_info`.
+    name : str
+        A key of :data:`ENGINES`, or ``auto``: OpenVINO, the fastest on a plain CPU.
+    precision : str
+        One of :data:`PRECISIONS`, or ``auto``: the fastest that the device computes natively.
+    device : str
+        ``cpu``, or ``auto``.
+
+    Raises
+    ------
+    ValueError
+        If the name, precision or device is unknown.
+    EngineError
+        If the engine does not offer that precision, or refuses the model.
+    BackendMissingError
+        If the engine's library is not installed; the message says how to get it.
+    """
+    chosen = "openvino" if name == "auto" else name
+    if chosen not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}; choose one of auto, {', '.join(ENGINES)}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(
+            f"unknown precision {precision!r}; choose one of auto, {', '.join(PRECISIONS)}"
+        )
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"unknown device {device!r}; {chosen} runs on: auto, cpu")
+    module_name, class_name = ENGINES[chosen].split(":")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("veintrack"):
+            raise
+        raise BackendMissingError(
+            f"engine {chosen!r} needs {error.name}: pip install {_LIBRARIES[chosen]}"
+        ) from error
+    factory = cast("EngineFactory", getattr(module, class_name))
+    return factory(model, precision=precision, device=device)

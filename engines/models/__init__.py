@@ -1,0 +1,1 @@
+"""The models that ship with veintrack; each has its card beside it."""

@@ -1,0 +1,133 @@
+"""Engines by name, the answers they give, and the cache of their compiled forms."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from veintrack.engines import cache
+from veintrack.engines.base import ENGINES, open_engine
+from veintrack.engines.model import read_model_info
+from veintrack.errors import BackendMissingError, EngineError
+
+
+@pytest.fixture
+def frames() -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (1, 1, 64, 64), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_every_engine_computes_what_the_model_says(
+    model_file: Path, frames: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", name: str
+) -> None:
+    engine = open_engine(read_model_info(model_file), name, precision="fp32")
+    grey = frames.astype(np.float64)
+    expected = np.minimum(grey, 1) / (1 + np.exp((grey - 40) / 2))
+    np.testing.assert_allclose(engine.infer(frames), expected, atol=1e-5)
+    assert (engine.name, engine.precision) == (name, "fp32")
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(frames)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("wrong", [np.zeros((1, 1, 32, 64), np.uint8), np.zeros((1, 1, 64, 64))])
+def test_frames_of_another_shape_or_type_are_refused(
+    model_file: Path, name: str, wrong: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
+) -> None:
+    engine = open_engine(read_model_info(model_file), name)
+    with pytest.raises(EngineError, match=r"expected frames of shape \(1, 1, 64, 64\) uint8"):
+        engine.infer(wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "abacus"}, "unknown engine 'abacus'; choose one of auto, openvino, onnxruntime"),
+        ({"precision": "fp4"}, "unknown precision 'fp4'; choose one of auto, fp32, bf16"),
+        ({"device": "cuda"}, "unknown device 'cuda'; openvino runs on: auto, cpu"),
+    ],
+)
+def test_unknown_words_are_answered_with_the_known_ones(
+    model_file: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_engine(read_model_info(model_file), **options)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_precision_that_is_not_offered_is_an_engine_error(model_file: Path, name: str) -> None:
+    with pytest.raises(EngineError, match="offers? fp32"):
+        open_engine(read_model_info(model_file), name, precision="int8")
+
+
+def test_a_missing_library_names_what_to_install(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "veintrack.engines.onnxruntime", raising=False)
+    with pytest.raises(BackendMissingError, match="needs onnxruntime: pip install onnxruntime"):
+        open_engine(read_model_info(model_file), "onnxruntime")
+
+
+def test_the_compiled_form_is_kept_and_used_again(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEINTRACK_CACHE", str(tmp_path))
+    info = read_model_info(model_file)
+    open_engine(info, "openvino")
+    (blob,) = tmp_path.glob("*.blob")
+    written = blob.stat().st_mtime_ns
+    open_engine(info, "openvino")
+    assert [p.stat().st_mtime_ns for p in tmp_path.glob("*.blob")] == [written]
+
+
+def test_another_model_under_the_same_name_gets_its_own_engine(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEINTRACK_CACHE", str(tmp_path / "cache"))
+    grey = np.full((1, 1, 64, 64), 60, np.uint8)
+    path = tmp_path / "m.onnx"
+    before = open_engine(read_model_info(make_model(path, level=40.0)), "openvino").infer(grey)
+    before = before.copy()
+    after = open_engine(read_model_info(make_model(path, level=90.0)), "openvino").infer(grey)
+    assert before.max() < 0.5 < after.min()
+    assert len(list((tmp_path / "cache").glob("*.blob"))) == 2
+
+
+def test_a_damaged_cache_entry_is_put_aside_and_rebuilt(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEINTRACK_CACHE", str(tmp_path))
+    info = read_model_info(model_file)
+    open_engine(info, "openvino")
+    (blob,) = tmp_path.glob("*.blob")
+    blob.write_bytes(blob.read_bytes()[:100])
+    engine = open_engine(info, "openvino")
+    assert engine.infer(np.zeros((1, 1, 64, 64), np.uint8)).max() == 0
+    assert len(list(tmp_path.glob("*.bad"))) == 1
+    assert blob.stat().st_size > 100
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_the_engine(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("VEINTRACK_CACHE", str(tmp_path / "file"))
+    open_engine(read_model_info(model_file), "openvino")
+
+
+def test_an_entry_is_stored_whole_with_what_it_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEINTRACK_CACHE", str(tmp_path))
+    key = {"engine": "x", "precision": "fp32"}
+    assert cache.load(key) is None
+    cache.store(key, b"compiled")
+    assert cache.load(key) == b"compiled"
+    assert cache.load({**key, "precision": "bf16"}) is None
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".blob", ".json"]

@@ -1,0 +1,169 @@
+"""Where a vessel is must survive the way to the network's grid and back."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from veintrack.tracker.detect import DetectSettings, axes_of, detect
+from veintrack.tracker.frame import F64, U8
+from veintrack.tracker.grid import (
+    fit,
+    image_to_grid,
+    mask_to_grid,
+    probability_to_frame,
+)
+
+sizes = st.integers(60, 1200)
+
+
+def ellipse(shape: tuple[int, int], x: float, y: float, a: float, b: float, angle_rad: float) -> U8:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    dx, dy = columns - x, rows - y
+    u = dx * math.cos(angle_rad) + dy * math.sin(angle_rad)
+    v = -dx * math.sin(angle_rad) + dy * math.cos(angle_rad)
+    mask: U8 = ((u / a) ** 2 + (v / b) ** 2 <= 1).astype(np.uint8)
+    return mask
+
+
+@st.composite
+def placed_ellipses(draw: st.DrawFn) -> tuple[tuple[int, int], float, float, float, float, float]:
+    height, width = draw(sizes), draw(sizes)
+    short = min(height, width)
+    # A vessel that the grid can hold: at least some 8 grid px across.
+    per_grid_px = max(height, width) / 256
+    least = max(5.0, 4 * per_grid_px)
+    a = draw(st.floats(least, max(least, short / 4)))
+    b = draw(st.floats(max(least, a / 3), a))
+    x = draw(st.floats(a + 1, max(a + 1, width - a - 2)))
+    y = draw(st.floats(a + 1, max(a + 1, height - a - 2)))
+    return (height, width), x, y, a, b, draw(st.floats(-math.pi / 2, math.pi / 2))
+
+
+@settings(max_examples=150, deadline=None)
+@given(placed_ellipses())
+def test_a_known_ellipse_comes_back_within_three_tenths_of_a_pixel(
+    placed: tuple[tuple[int, int], float, float, float, float, float],
+) -> None:
+    shape, x, y, a, b, angle = placed
+    mask = ellipse(shape, x, y, a, b, angle)
+    grid = fit(shape, (256, 256))
+    (found,) = detect(mask_to_grid(mask, grid), grid, 0.5)
+
+    rows, columns = np.nonzero(mask)
+    assert_allclose(found.centroid_px, [columns.mean(), rows.mean()], atol=0.3)
+    assert_allclose(found.centroid_px, [x, y], atol=0.3)
+    assert found.area_px2 == pytest.approx(math.pi * a * b, rel=0.08)
+
+
+def test_axes_angle_box_and_contour_of_a_tilted_ellipse() -> None:
+    mask = ellipse((480, 640), 200.3, 150.7, 60, 25, math.radians(30))
+    grid = fit((480, 640), (256, 256))
+    (found,) = detect(mask_to_grid(mask, grid), grid, 0.5, contours=True)
+
+    assert found.axes_px == pytest.approx((120, 50), abs=1.5)
+    assert math.degrees(found.angle_rad) == pytest.approx(30, abs=1)
+    left, top, width, height = found.box_px
+    rows, columns = np.nonzero(mask)
+    step = 640 / 256
+    assert left == pytest.approx(columns.min() - 0.5, abs=step)
+    assert top == pytest.approx(rows.min() - 0.5, abs=step)
+    assert left + width == pytest.approx(columns.max() + 0.5, abs=step)
+    assert top + height == pytest.approx(rows.max() + 0.5, abs=step)
+    assert found.contour_px is not None
+    dx, dy = (found.contour_px - found.centroid_px).T
+    u = dx * math.cos(math.radians(30)) + dy * math.sin(math.radians(30))
+    v = -dx * math.sin(math.radians(30)) + dy * math.cos(math.radians(30))
+    assert_allclose(np.hypot(u / 60, v / 25), 1.0, atol=0.06)
+
+
+@given(sizes, sizes, st.integers(1, 16), st.integers(1, 16))
+def test_mapping_to_the_grid_and_back_is_the_identity(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    grid = fit((height, width), (32 * rows, 32 * columns))
+    points = np.array([[0.0, 0.0], [width - 1.0, height - 1.0], [width / 3, height / 7]])
+    assert_allclose(grid.to_frame(grid.to_grid(points)), points, atol=1e-9)
+    corner = grid.to_grid(np.array([-0.5, -0.5]))
+    assert_allclose(corner, np.array(grid.inner[:2]) - 0.5)
+
+
+def test_a_crop_moves_nothing() -> None:
+    mask = ellipse((480, 640), 300, 200, 40, 30, 0)
+    grid = fit((480, 640), (256, 256), (150, 90, 333, 301))
+    (found,) = detect(mask_to_grid(mask, grid), grid, 0.5)
+    assert_allclose(found.centroid_px, [300, 200], atol=0.1)
+
+
+def test_a_crop_outside_the_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"crop 600,0,100,100 .* inside the 640x480 frame"):
+        fit((480, 640), (256, 256), (600, 0, 100, 100))
+
+
+def test_the_picture_is_written_inside_and_stays_black_outside() -> None:
+    frame = np.full((100, 400), 200, np.uint8)
+    grid = fit(frame.shape, (64, 64))
+    out = np.zeros((64, 64), np.uint8)
+    image_to_grid(frame, grid, out)
+    x, y, w, h = grid.inner
+    assert (w, h) == (64, 16)
+    assert (out[y : y + h, x : x + w] == 200).all()
+    assert out.sum() == 200 * w * h
+
+
+def test_probability_comes_back_in_the_frames_own_pixels() -> None:
+    mask = ellipse((480, 640), 320, 240, 80, 60, 0.4)
+    grid = fit((480, 640), (256, 256), (100, 50, 500, 400))
+    back = probability_to_frame(mask_to_grid(mask, grid), grid, (480, 640)) >= 0.5
+    both, either = (back & (mask == 1)).sum(), (back | (mask == 1)).sum()
+    assert both / either > 0.97
+
+
+def test_blobs_are_told_apart_sorted_by_size_and_small_ones_left_out() -> None:
+    mask = ellipse((256, 256), 60, 60, 10, 10, 0) | ellipse((256, 256), 150, 150, 30, 30, 0)
+    mask[200:203, 10:13] = 1
+    grid = fit((256, 256), (256, 256))
+    found = detect(mask_to_grid(mask, grid), grid, 0.5, DetectSettings(min_area_grid_px2=12))
+    assert [round(d.area_px2, -2) for d in found] == [2800, 300]
+
+
+def test_a_neighbours_soft_edge_does_not_pull_the_centroid() -> None:
+    alone = ellipse((256, 256), 100, 100, 20, 20, 0).astype(np.float32)
+    beside = alone.copy()
+    beside[ellipse((256, 256), 142, 100, 20, 20, 0) == 1] = 1
+    grid = fit((256, 256), (256, 256))
+    (single,) = detect(alone, grid, 0.5)
+    pair = detect(beside, grid, 0.5)
+    nearest = min(pair, key=lambda d: float(d.centroid_px[0]))
+    assert_allclose(nearest.centroid_px, single.centroid_px, atol=0.05)
+
+
+def test_a_blurred_edge_makes_the_centroid_less_certain() -> None:
+    rows, columns = np.mgrid[:256, :256]
+    distance = np.hypot(columns - 120, rows - 130) - 25
+    grid = fit((256, 256), (256, 256))
+
+    def spread(width_px: float) -> float:
+        p = (1 / (1 + np.exp(distance / width_px))).astype(np.float32)
+        (found,) = detect(p, grid, 0.5)
+        return float(np.trace(found.covariance_px2))
+
+    assert spread(0.3) < spread(1.0) < spread(3.0)
+
+
+@given(st.floats(1, 100), st.floats(1, 100), st.floats(-1.5, 1.5))
+def test_axes_of_second_moments_in_closed_form(a: float, b: float, angle: float) -> None:
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    moments: F64 = turn @ np.diag([a**2 / 4, b**2 / 4]) @ turn.T
+    major, minor, found_angle = axes_of(moments)
+    assert (major, minor) == pytest.approx((2 * max(a, b), 2 * min(a, b)), rel=1e-6, abs=1e-3)
+    if a > 1.01 * b:
+        assert math.cos(2 * (found_angle - angle)) == pytest.approx(1, abs=1e-4)
+
+
+def test_negative_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"noise_floor_px must not be negative, got -1"):
+        DetectSettings(noise_floor_px=-1)

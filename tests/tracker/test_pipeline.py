@@ -1,0 +1,201 @@
+"""The main loop with plain fakes at its ends."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pytest
+
+from tests.conftest import disc
+from veintrack.errors import SourceLostError
+from veintrack.tracker.frame import Frame, FrameResult
+from veintrack.tracker.pipeline import Pipeline, PipelineSettings
+from veintrack.tracker.segment import Segmenter, load_segmenter
+from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.tracks import VeinTracker
+
+RATE_HZ = 100
+
+
+class FakeSource:
+    """Grey tissue with one dark disc that moves to the right, one px a frame."""
+
+    driver_drops = 0
+
+    def __init__(
+        self,
+        count: int = 10,
+        *,
+        live: bool = False,
+        fails_after: int | None = None,
+        endless: bool = False,
+        shapes: tuple[tuple[int, int], ...] = ((120, 160),),
+    ) -> None:
+        self.info = SourceInfo(
+            "fake", "demo", live, shapes[0], float(RATE_HZ), count, (0.1, 0.1), "the frame number"
+        )
+        self._count, self._fails_after, self._endless = count, fails_after, endless
+        self._shapes = shapes
+        self.closed = threading.Event()
+        self.delivered = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for i in range(self._count):
+            if i == self._fails_after:
+                raise SourceLostError(f"fake: unplugged after {i} frames")
+            shape = self._shapes[i % len(self._shapes)]
+            pixels = np.where(disc(shape, 50 + i, 60, 12) == 1, 10, 70).astype(np.uint8)
+            self.delivered += 1
+            yield Frame(pixels, i, i * 10**9 // RATE_HZ, time.monotonic_ns(), i, (0.1, 0.1))
+        if self._endless:
+            self.closed.wait(10)
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def __enter__(self) -> "FakeSource":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@pytest.fixture
+def segmenter(model_file: Path) -> Segmenter:
+    return load_segmenter(str(model_file), engine="onnxruntime")
+
+
+def pipeline(source: FakeSource, segmenter: Segmenter, **options: object) -> Pipeline:
+    settings = PipelineSettings(**{"crop": "none", **options})  # type: ignore[arg-type]
+    return Pipeline(source, segmenter, VeinTracker(), settings)
+
+
+def indices(results: list[FrameResult]) -> list[int]:
+    return [r.frame.index for r in results]
+
+
+def test_every_frame_of_a_file_is_processed_in_order(segmenter: Segmenter) -> None:
+    source = FakeSource(40)
+    line = pipeline(source, segmenter)
+    results = list(line)
+    assert indices(results) == list(range(40))
+    assert line.drops == 0
+    assert source.closed.is_set()
+
+
+def test_the_vessel_is_followed_in_pixels_and_millimetres(segmenter: Segmenter) -> None:
+    (*_, last) = pipeline(FakeSource(30), segmenter)
+    (track,) = last.tracks
+    assert track.centroid_px == pytest.approx([79, 60], abs=0.5)
+    assert track.velocity_px_s == pytest.approx([RATE_HZ, 0], abs=15)
+    assert track.measurement is not None
+    assert track.measurement.depth_mm == pytest.approx(6.05, abs=0.05)
+    assert track.measurement.minor_mm == pytest.approx(2.4, rel=0.05)
+    assert track.detection in last.detections
+
+
+def test_timings_add_up(segmenter: Segmenter) -> None:
+    for result in pipeline(FakeSource(5), segmenter):
+        t = result.timings
+        assert 0 < t.segment_ns + t.detect_ns + t.track_ns <= t.age_ns
+
+
+def test_a_failing_source_delivers_what_it_had_and_then_raises(segmenter: Segmenter) -> None:
+    seen: list[int] = []
+
+    def run() -> None:
+        for result in pipeline(FakeSource(20, fails_after=7), segmenter):
+            seen.append(result.frame.index)
+
+    with pytest.raises(SourceLostError, match="unplugged after 7 frames"):
+        run()
+    assert seen == list(range(7))
+
+
+def test_a_live_source_faster_than_the_network_loses_old_frames_and_counts_them(
+    segmenter: Segmenter,
+) -> None:
+    source = FakeSource(50, live=True)
+    line = pipeline(source, segmenter)
+    results = []
+    for result in line:
+        results.append(result)
+        time.sleep(0.002)
+    assert indices(results)[-1] == 49
+    assert len(results) + line.drops == 50
+    assert line.drops > 0
+
+
+def test_real_time_pace_takes_as_long_as_the_recording(segmenter: Segmenter) -> None:
+    begun = time.monotonic()
+    line = pipeline(FakeSource(20), segmenter, pace="realtime")
+    results = list(line)
+    assert time.monotonic() - begun >= 19 / RATE_HZ
+    assert len(results) + line.drops == 20
+
+
+def test_stopping_ends_the_loop_even_while_no_frame_comes(segmenter: Segmenter) -> None:
+    source = FakeSource(3, endless=True)
+    line = pipeline(source, segmenter)
+    threading.Timer(0.3, line.stop).start()
+    begun = time.monotonic()
+    assert len(list(line)) == 3
+    assert time.monotonic() - begun < 2
+    assert source.closed.is_set()
+
+
+def test_leaving_the_loop_early_closes_the_source_and_its_thread(segmenter: Segmenter) -> None:
+    source = FakeSource(1000)
+    for _ in pipeline(source, segmenter):
+        break
+    # The generator is closed when it is dropped.
+    assert source.closed.wait(2)
+    assert source.delivered < 20
+    names = [t.name for t in threading.enumerate()]
+    assert "veintrack-reader" not in names
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({"max_frames": 4}, 4), ({"duration_s": 0.05}, 5)]
+)
+def test_a_run_can_be_limited(
+    segmenter: Segmenter, options: dict[str, object], expected: int
+) -> None:
+    assert len(list(pipeline(FakeSource(10), segmenter, **options))) == expected
+
+
+def test_frames_of_changing_size_are_each_laid_anew(segmenter: Segmenter) -> None:
+    line = pipeline(FakeSource(6, shapes=((120, 160), (200, 150))), segmenter)
+    for result in line:
+        (found,) = result.detections
+        assert found.centroid_px == pytest.approx([50 + result.frame.index, 60], abs=0.6)
+
+
+def test_a_crop_is_obeyed_and_must_fit(segmenter: Segmenter) -> None:
+    line = pipeline(FakeSource(3), segmenter, crop=(0, 20, 40, 80))
+    assert [r.detections for r in line] == [()] * 3
+    assert line.region == (0, 20, 40, 80)
+    with pytest.raises(ValueError, match="does not lie inside the 160x120 frame"):
+        pipeline(FakeSource(3), segmenter, crop=(0, 0, 161, 80))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop": "some"}, "crop must be auto, none or X,Y,W,H, got 'some'"),
+        ({"pace": "slow"}, "pace must be asap or realtime, got 'slow'"),
+        ({"max_frames": 0}, "max_frames must be at least 1, got 0"),
+        ({"duration_s": 0.0}, r"duration_s must be greater than 0, got 0\.0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PipelineSettings(**options)  # type: ignore[arg-type]

@@ -1,0 +1,162 @@
+"""A track's life, told from outside, and what must not change its answer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from veintrack.tracker.association import associate, mahalanobis2
+from veintrack.tracker.frame import Detection, Track, TrackStatus
+from veintrack.tracker.kalman import birth
+from veintrack.tracker.measure import measure
+from veintrack.tracker.tracks import TrackSettings, VeinTracker
+
+FRAME_NS = 33_333_333
+
+
+def found(x: float, y: float, *, sigma_px: float = 1.0, size: float = 20.0) -> Detection:
+    return Detection(
+        centroid_px=np.array([x, y], np.float64),
+        covariance_px2=sigma_px**2 * np.eye(2),
+        area_px2=np.pi * size**2 / 4,
+        axes_px=(size, size),
+        angle_rad=0.0,
+        score=0.9,
+        box_px=(x - size / 2, y - size / 2, size, size),
+    )
+
+
+def run(
+    tracker: VeinTracker, frames: Sequence[Sequence[Detection]], start: int = 0
+) -> list[list[Track]]:
+    return [tracker.update(d, (start + i) * FRAME_NS) for i, d in enumerate(frames)]
+
+
+def states(history: list[list[Track]], track_id: int = 1) -> list[str]:
+    return [t.status.value for tracks in history for t in tracks if t.id == track_id]
+
+
+def test_a_vessel_is_believed_at_its_third_sighting() -> None:
+    history = run(VeinTracker(), [[found(50, 60)]] * 4)
+    assert states(history) == ["tentative", "tentative", "confirmed", "confirmed"]
+
+
+def test_a_single_false_alarm_is_never_believed_and_ends() -> None:
+    history = run(VeinTracker(), [[found(50, 60)], [], [], [], [], []])
+    assert states(history) == ["tentative", "tentative", "tentative", "tentative", "lost"]
+    assert history[-1] == []
+
+
+def test_a_vessel_that_vanishes_coasts_with_growing_covariance_then_is_lost() -> None:
+    tracker = VeinTracker(TrackSettings(coast_s=0.2))
+    history = run(tracker, [[found(50, 60)]] * 5 + [[]] * 8)
+    assert states(history)[5:] == ["coasting"] * 6 + ["lost"]
+    spread = [float(np.trace(t.covariance_px2)) for tracks in history[4:11] for t in tracks]
+    assert spread == sorted(spread)
+    assert len(set(spread)) == len(spread)
+    assert tracker.confirmed_count == 1
+
+
+def test_a_coasting_vessel_that_comes_back_keeps_its_identity() -> None:
+    seen = [[found(50 + 2 * i, 60)] for i in range(10)]
+    back = [[found(50 + 2 * i, 60)] for i in range(20, 25)]
+    history = run(VeinTracker(), seen + [[]] * 10 + back)
+    assert {t.id for tracks in history for t in tracks} == {1}
+    assert states(history)[-1] == "confirmed"
+
+
+def test_a_coasting_track_has_no_shape_and_its_box_moves_along() -> None:
+    seen = [[found(50 + 3 * i, 60)] for i in range(10)]
+    last = run(VeinTracker(), [*seen, []])[-1][0]
+    assert last.status is TrackStatus.COASTING
+    assert last.detection is None
+    assert last.measurement is None
+    assert last.box_px[0] + last.box_px[2] / 2 == pytest.approx(last.centroid_px[0])
+    assert last.centroid_px[0] > 78
+
+
+def test_velocity_is_per_second_whatever_the_frame_rate() -> None:
+    for rate_hz in (5, 30, 120):
+        tracker = VeinTracker(TrackSettings(gate=1e4))
+        for i in range(3 * rate_hz):
+            (track,) = tracker.update([found(100 + 40 * i / rate_hz, 60)], round(i * 1e9 / rate_hz))
+        assert_allclose(track.velocity_px_s, [40, 0], atol=2)
+
+
+def test_two_vessels_that_pass_each_other_keep_their_identities() -> None:
+    frames = [[found(100 + 2 * i, 100), found(220 - 2 * i, 112)] for i in range(60)]
+    last = run(VeinTracker(), frames)[-1]
+    assert [round(t.centroid_px[0]) for t in last] == [218, 102]
+    assert [t.id for t in last] == [1, 2]
+
+
+def test_the_order_of_detections_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    frames = [[found(50 + i, 60), found(150, 60 + i), found(250 - i, 200)] for i in range(20)]
+    shuffled = [[f[0], *(f[k] for k in 1 + rng.permutation(2))] for f in frames]
+    # Identities follow the order of birth, so only later frames are shuffled.
+    a = run(VeinTracker(), frames)
+    b = run(VeinTracker(), frames[:1] + shuffled[1:])
+    for left, right in zip(a[-1], b[-1], strict=True):
+        assert left.id == right.id
+        assert_allclose(left.centroid_px, right.centroid_px)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(st.floats(0, 640), st.floats(0, 480)), max_size=4), max_size=12))
+def test_mirrored_input_gives_mirrored_tracks(frames: list[list[tuple[float, float]]]) -> None:
+    plain = run(VeinTracker(), [[found(x, y) for x, y in f] for f in frames])
+    mirrored = run(VeinTracker(), [[found(640 - x, y) for x, y in f] for f in frames])
+    for left, right in zip(plain, mirrored, strict=True):
+        places = sorted((round(t.centroid_px[0], 6), round(t.centroid_px[1], 6)) for t in left)
+        flipped = sorted(
+            (round(640 - t.centroid_px[0], 6), round(t.centroid_px[1], 6)) for t in right
+        )
+        assert_allclose(np.array(places), np.array(flipped), atol=1e-4)
+
+
+def test_each_tracker_counts_its_own_identities() -> None:
+    run(VeinTracker(), [[found(1, 1)]] * 3)
+    assert run(VeinTracker(), [[found(5, 5)]])[0][0].id == 1
+
+
+def test_a_repeated_stamp_is_taken_and_an_earlier_one_refused() -> None:
+    tracker = VeinTracker()
+    tracker.update([found(5, 5)], 1000)
+    tracker.update([found(5, 5)], 1000)
+    with pytest.raises(ValueError, match=r"must not run backwards: got 999 after 1000"):
+        tracker.update([], 999)
+
+
+def test_settings_must_be_positive() -> None:
+    with pytest.raises(ValueError, match=r"coast_s must be greater than 0, got 0"):
+        TrackSettings(coast_s=0)
+
+
+def test_distance_is_chi_squared_and_the_gate_forbids_pairs() -> None:
+    track = birth(np.array([10.0, 10.0]), 3 * np.eye(2), 1.0)
+    distance2, log_det = mahalanobis2([track], [found(12, 10)])
+    assert distance2[0, 0] == pytest.approx(4 / 4)
+    assert log_det[0, 0] == pytest.approx(np.log(16))
+    assert associate([track], [found(12, 10)], gate=2).pairs == [(0, 0)]
+    refused = associate([track], [found(12, 10)], gate=0.5)
+    assert refused == ([], [0], [0])
+
+
+def test_the_assignment_is_best_as_a_whole_not_pair_by_pair() -> None:
+    tracks = [birth(np.array([x, 0.0]), np.eye(2), 1.0) for x in (0.0, 3.0)]
+    # The nearest pair is (1, 0); taking it would leave track 0 without its only candidate.
+    matches = associate(tracks, [found(2.5, 0), found(6, 0)], gate=8)
+    assert matches.pairs == [(0, 0), (1, 1)]
+
+
+def test_sizes_are_in_mm_where_spacing_is_known_and_absent_where_not() -> None:
+    vessel = found(100, 99.5, size=40)
+    assert measure(vessel, None).area_mm2 is None
+    sized = measure(vessel, (0.1, 0.2), top_px=50)
+    assert sized.area_mm2 == pytest.approx(np.pi * 40**2 / 4 * 0.02)
+    assert (sized.major_mm, sized.minor_mm) == pytest.approx((8.0, 4.0))
+    assert sized.depth_mm == pytest.approx(5.0)

@@ -1,0 +1,1 @@
+"""From ultrasound frames to tracked, measured vessels."""

@@ -1,0 +1,79 @@
+"""The Python interface to the whole line: ``veintrack.track``."""
+
+from collections.abc import Iterator
+
+from veintrack.engines.model import DEFAULT_MODEL
+from veintrack.tracker.frame import FrameResult
+from veintrack.tracker.pipeline import Pipeline, PipelineSettings
+from veintrack.tracker.segment import Region, Segmenter, load_segmenter
+from veintrack.tracker.sources.base import Source
+from veintrack.tracker.tracks import TrackSettings, VeinTracker
+
+__all__ = ["track"]
+
+
+def track(
+    source: Source,
+    model: str | Segmenter = DEFAULT_MODEL,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    crop: str | Region = "auto",
+    pace: str = "asap",
+    contours: bool = True,
+    settings: TrackSettings | None = None,
+) -> Iterator[FrameResult]:
+    """Follow the vessels of a source.
+
+    Parameters
+    ----------
+    source : Source
+        From :func:`veintrack.open_source`. It is read to its end, or until iteration stops, and
+        closed then.
+    model : str or Segmenter
+        Name of a shipped model, path of a model file, or an open segmenter, which stays open.
+    engine, precision, device : str
+        As for :func:`veintrack.load_segmenter`.
+    crop : str or tuple of int
+        ``auto`` finds the scan area in the first frame, ``none`` looks at the whole frame, or
+        ``(x, y, width, height)`` in px.
+    pace : str
+        ``asap``: every frame of a file. ``realtime``: at the times they were taken, the newest
+        frame winning. Live sources always behave as the latter.
+    contours : bool
+        Keep each vessel's outline in its detection.
+    settings : TrackSettings, optional
+        How vessels move, and when they are believed.
+
+    Yields
+    ------
+    FrameResult
+        One for each frame that was processed, in order.
+
+    Raises
+    ------
+    VeintrackError
+        At once if the model or engine cannot be had; while iterating, if the source fails.
+    """
+    own = isinstance(model, str)
+    segmenter = (
+        load_segmenter(model, engine=engine, precision=precision, device=device)
+        if isinstance(model, str)
+        else model
+    )
+    pipeline = Pipeline(
+        source,
+        segmenter,
+        VeinTracker(settings),
+        PipelineSettings(crop=crop, pace=pace, contours=contours),
+    )
+    return _results(pipeline, segmenter if own else None)
+
+
+def _results(pipeline: Pipeline, own: Segmenter | None) -> Iterator[FrameResult]:
+    try:
+        yield from pipeline
+    finally:
+        if own is not None:
+            own.close()

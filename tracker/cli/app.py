@@ -1,0 +1,173 @@
+"""The ``veintrack`` command: options in, exit code out.
+
+Exit codes: 0 done, 1 ran but lost the source or a sink, 2 bad arguments or input, 130 interrupted.
+A user's mistake is answered with one line; ``--debug`` shows the traceback.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from veintrack._version import __version__
+from veintrack.errors import VeintrackError
+from veintrack.tracker.cli.train import train
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="veintrack",
+    help="Live vein tracking in ultrasound video. Research use only, not a medical device.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"veintrack {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="demo, 0 or /dev/video0, a video file, a folder or glob of images.", metavar="SRC"
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Folder for the results [a new one under runs/].")
+    ] = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", help="Replace the results the folder holds.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of a shipped model, or path of a model file [default].")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, openvino or onnxruntime [auto].")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8 [auto].")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto or cpu [auto].")] = None,
+    view: Annotated[str | None, typer.Option(help="auto, window or none [auto].")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Scan area: auto, none or X,Y,W,H in px [auto].")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Millimetres per pixel, MM or ROW_MM,COL_MM.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second of a folder of images [30].")
+    ] = None,
+    pace: Annotated[str | None, typer.Option(help="Files: asap or realtime [asap].")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Stop after this many seconds of the source's time.")
+    ] = None,
+    video: Annotated[
+        str | None,
+        typer.Option(help="Write the annotated video; a name may follow [overlay.mp4]."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of options; the command line wins.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, no messages but errors.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and show tracebacks.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Track the vessels of a source: the main job."""
+    del version  # its callback has done the work
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
+    if context.invoked_subcommand is not None:
+        return
+    from veintrack.tracker.cli.watch import watch
+    from veintrack.tracker.config import make_config, read_config_file
+
+    options = {k: v for k, v in context.params.items() if k not in _NOT_OF_THE_RUN}
+    del source, output, overwrite, model, engine, precision, device, view, crop, spacing
+    del fps, pace, max_frames, duration, video
+    file = read_config_file(config) if config else None
+    raise typer.Exit(watch(make_config(options, file), quiet=quiet, as_json=json))
+
+
+_NOT_OF_THE_RUN = ("config", "quiet", "json", "debug", "version")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; never raises for a user's mistake.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    debug = "--debug" in arguments
+    try:
+        return _call(lambda: app(_name_the_video(arguments), standalone_mode=False))
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output went away: nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (VeintrackError, ValueError) as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except Exception as error:
+        # Usage errors: typer carries its parser under changing module names.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(_usage_error(error.format_message(), arguments), 2)
+
+
+def _usage_error(message: str, arguments: Sequence[str]) -> str:
+    """Say what to do about files that the shell made of an unquoted pattern."""
+    files = [a for a in arguments if not a.startswith("-") and Path(a).is_file()]
+    if "--source" in arguments and len(files) > 1 and "No such command" in message:
+        return f"--source takes one value, got {len(files)} files: quote the pattern ('*.png')"
+    return message
+
+
+def _call(command: Callable[[], Any]) -> int:
+    result = command()
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"veintrack: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _name_the_video(arguments: Sequence[str]) -> list[str]:
+    """Give a bare ``--video`` its name: the parser knows no optional values."""
+    named: list[str] = []
+    for index, argument in enumerate(arguments):
+        named.append(argument)
+        following = arguments[index + 1] if index + 1 < len(arguments) else "-"
+        if argument == "--video" and following.startswith("-"):
+            named.append("overlay.mp4")
+    return named

@@ -1,0 +1,55 @@
+"""One line on the terminal while a run goes on."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.status import Status
+
+from veintrack.tracker.frame import FrameResult, TrackStatus
+
+__all__ = ["Progress"]
+
+_EVERY_S = 0.2  # a person reads no faster, and drawing costs time
+
+
+class Progress:
+    """Frames, fps, drops and tracks, on one line that is drawn over; silent in a pipe."""
+
+    def __init__(self, console: Console, total: int | None) -> None:
+        self._on = console.is_terminal and not console.quiet
+        self._status = Status("waiting for the first frame", console=console)
+        self._total = total
+        self._frames = 0
+        self._last_frames, self._last_s = 0, time.monotonic()
+
+    def show(self, result: FrameResult, drops: int, driver_drops: int) -> None:
+        """Count one result, and redraw the line when it is time."""
+        self._frames += 1
+        now_s = time.monotonic()
+        if not self._on or now_s - self._last_s < _EVERY_S:
+            return
+        fps = (self._frames - self._last_frames) / (now_s - self._last_s)
+        self._last_frames, self._last_s = self._frames, now_s
+        confirmed = sum(t.status is TrackStatus.CONFIRMED for t in result.tracks)
+        coasting = sum(t.status is TrackStatus.COASTING for t in result.tracks)
+        of = f"/{self._total}" if self._total else ""
+        lost = f", {drops + driver_drops} dropped" if drops + driver_drops else ""
+        self._status.update(
+            f"frame {self._frames}{of}  {fps:.1f} fps  "
+            f"{confirmed} tracks, {coasting} coasting{lost}"
+        )
+
+    def __enter__(self) -> "Progress":
+        if self._on:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._on:
+            self._status.stop()

@@ -1,0 +1,269 @@
+"""The main job: open everything, run the pipeline, write the results, say how it went."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from veintrack._version import __version__
+from veintrack.errors import OutputError, SourceLostError
+from veintrack.tracker.cli.progress import Progress
+from veintrack.tracker.config import RunConfig
+from veintrack.tracker.overlay import NOTICE
+from veintrack.tracker.pipeline import Pipeline, PipelineSettings
+from veintrack.tracker.runfolder import (
+    Summary,
+    clock_anchor,
+    percentiles_ms,
+    prepare,
+    run_record,
+    write_record,
+)
+from veintrack.tracker.segment import Segmenter, load_segmenter
+from veintrack.tracker.sinks.base import Sink, SinkThread
+from veintrack.tracker.sinks.tables import CsvSink, JsonlSink, MotSink
+from veintrack.tracker.sinks.window import WindowView, has_screen, open_window
+from veintrack.tracker.sources import open_source
+from veintrack.tracker.sources.base import Source
+from veintrack.tracker.tracks import VeinTracker
+
+__all__ = ["watch"]
+
+_DEMO_FRAMES = 300
+
+
+def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> int:
+    """Track a source as configured; returns the exit code.
+
+    Nothing is written before the source, the model and the engine are open.
+
+    Raises
+    ------
+    VeintrackError, ValueError
+        If any of them cannot be opened, or the output folder cannot be used.
+    """
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    console.print(f"veintrack {__version__}. {NOTICE}")
+    with ExitStack() as stack:
+        source = stack.enter_context(_open(config))
+        for note in source.info.notes:
+            console.print(f"  {note}")
+        segmenter = stack.enter_context(
+            load_segmenter(
+                config.model,
+                engine=config.engine,
+                precision=config.precision,
+                device=config.device,
+            )
+        )
+        tracker = VeinTracker(config.track)
+        pipeline = Pipeline(source, segmenter, tracker, _pipeline_settings(config))
+        views = _open_views(config, pipeline)
+        folder = prepare(config.output, overwrite=config.overwrite)
+        anchor = clock_anchor()
+        write_record(folder, run_record(config, source.info, segmenter, anchor))
+        outcome = _track(pipeline, source, config, folder, views, console)
+
+    summary = _summarise(outcome, pipeline, source, segmenter, tracker, folder)
+    problems = list(outcome.problems)
+    record = run_record(
+        config,
+        source.info,
+        segmenter,
+        anchor,
+        region=pipeline.region,
+        summary=summary,
+        ended=outcome.ended,
+    )
+    try:
+        write_record(folder, record)
+    except OutputError as error:
+        problems.append(str(error))
+    _report(summary, source, folder, console, as_json=as_json)
+    for problem in problems:
+        print(f"veintrack: {problem}", file=sys.stderr)  # noqa: T201
+    if outcome.interrupted:
+        return 130
+    return 1 if problems else 0
+
+
+class _Outcome:
+    """How the loop went, filled in while it runs."""
+
+    def __init__(self) -> None:
+        self.ages_ns: list[int] = []
+        self.begun_ns = time.monotonic_ns()
+        self.done_ns = self.begun_ns
+        self.interrupted = False
+        self.ended = "end of source"
+        self.problems: list[str] = []
+
+
+def _open(config: RunConfig) -> Source:
+    if config.source == "demo":
+        from veintrack.tracker.sources.demo import open_demo
+
+        frames = config.max_frames or (
+            round(config.duration * 30) + 1 if config.duration else _DEMO_FRAMES
+        )
+        return open_demo(frame_count=frames)
+    return open_source(config.source, spacing_mm=config.spacing, fps=config.fps)
+
+
+def _pipeline_settings(config: RunConfig) -> PipelineSettings:
+    return PipelineSettings(
+        crop=config.crop,
+        pace=config.pace,
+        contours=True,
+        max_frames=config.max_frames,
+        duration_s=config.duration,
+        detect=config.detect,
+    )
+
+
+def _open_views(config: RunConfig, pipeline: Pipeline) -> list[WindowView]:
+    """Open the window if it is asked for, or, for ``auto``, if that is possible."""
+    if config.view == "window":
+        return [open_window(pipeline.stop)]
+    if config.view == "auto" and has_screen() and find_spec("pygame"):
+        return [open_window(pipeline.stop)]
+    return []
+
+
+def _open_sinks(config: RunConfig, folder: Path, *, patient: bool) -> list[SinkThread]:
+    sinks: list[Sink] = [
+        CsvSink(folder / "tracks.csv"),
+        JsonlSink(folder / "tracks.jsonl"),
+        MotSink(folder / "tracks.mot.txt"),
+    ]
+    if config.video is not None:
+        from veintrack.tracker.sinks.video import VideoSink
+
+        sinks.append(VideoSink(folder / config.video))
+    return [SinkThread(sink, capacity=128, patient=patient) for sink in sinks]
+
+
+def _track(
+    pipeline: Pipeline,
+    source: Source,
+    config: RunConfig,
+    folder: Path,
+    views: list[WindowView],
+    console: Console,
+) -> _Outcome:
+    """Run the loop to its end, whatever that is, and close every sink and view."""
+    outcome = _Outcome()
+    patient = not source.info.live and config.pace == "asap"
+    sinks = _open_sinks(config, folder, patient=patient)
+    outlets: list[SinkThread | WindowView] = [*sinks, *views]
+    total = config.max_frames or source.info.frame_count
+    try:
+        with _stops_on_signal(pipeline, outcome), Progress(console, total) as progress:
+            for result in pipeline:
+                for outlet in outlets:
+                    outlet.put(result)
+                if not outcome.ages_ns:
+                    outcome.begun_ns = result.timings.done_ns - result.timings.age_ns
+                outcome.ages_ns.append(result.timings.age_ns)
+                outcome.done_ns = result.timings.done_ns
+                progress.show(result, pipeline.drops, source.driver_drops)
+    except SourceLostError as error:
+        outcome.ended = str(error)
+        outcome.problems.append(str(error))
+    finally:
+        for outlet in outlets:
+            outlet.close()
+    if outcome.interrupted:
+        outcome.ended = "interrupted"
+    outcome.problems += _sink_problems(sinks)
+    return outcome
+
+
+def _sink_problems(sinks: list[SinkThread]) -> list[str]:
+    failed = [
+        f"{s.name} is incomplete: {getattr(s.error, 'strerror', None) or s.error}"
+        for s in sinks
+        if s.error
+    ]
+    late = [
+        f"{s.name} lacks {s.left_out} frames: writing was slower than the source"
+        for s in sinks
+        if s.left_out
+    ]
+    return failed + late
+
+
+@contextmanager
+def _stops_on_signal(pipeline: Pipeline, outcome: _Outcome) -> Iterator[None]:
+    """End the run after the frame in work at the first Ctrl-C; a second one does not wait."""
+
+    def stop(signum: int, stack: FrameType | None) -> None:
+        del signum, stack
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        outcome.interrupted = True
+        pipeline.stop()
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _summarise(
+    outcome: _Outcome,
+    pipeline: Pipeline,
+    source: Source,
+    segmenter: Segmenter,
+    tracker: VeinTracker,
+    folder: Path,
+) -> Summary:
+    seconds = (outcome.done_ns - outcome.begun_ns) * 1e-9
+    frames = len(outcome.ages_ns)
+    return Summary(
+        frames=frames,
+        driver_drops=source.driver_drops,
+        drops=pipeline.drops,
+        fps=round(frames / seconds, 2) if seconds > 0 else 0.0,
+        latency_ms=percentiles_ms(np.array(outcome.ages_ns, np.int64)),
+        engine=segmenter.engine.name,
+        precision=segmenter.engine.precision,
+        device=segmenter.engine.device,
+        tracks_confirmed=tracker.confirmed_count,
+        output=str(folder),
+    )
+
+
+def _report(
+    summary: Summary, source: Source, folder: Path, console: Console, *, as_json: bool
+) -> None:
+    if as_json:
+        print(json.dumps(summary.as_dict()))  # noqa: T201
+    if console.quiet or as_json:
+        return
+    expected = source.info.frame_count
+    latency = ", ".join(f"{name} {ms:.1f}" for name, ms in summary.latency_ms.items())
+    rows = {
+        "frames": f"{summary.frames}" + (f" of {expected}" if expected else ""),
+        "dropped": f"{summary.driver_drops} by the driver, {summary.drops} by us",
+        "sustained": f"{summary.fps:.1f} fps",
+        "latency": f"{latency} ms",
+        "engine": f"{summary.engine} {summary.precision} on {summary.device}",
+        "tracks confirmed": f"{summary.tracks_confirmed}",
+        "files": f"{folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False, soft_wrap=True).print(table)

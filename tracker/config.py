@@ -1,0 +1,199 @@
+"""The configuration of a run: defaults, a YAML file and the command line become one value."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from veintrack.engines.model import DEFAULT_MODEL
+from veintrack.tracker.detect import DetectSettings
+from veintrack.tracker.frame import Spacing
+from veintrack.tracker.segment import Region
+from veintrack.tracker.tracks import TrackSettings
+
+__all__ = ["RunConfig", "make_config", "parse_crop", "parse_spacing", "read_config_file"]
+
+T = TypeVar("T")
+VIEWS = ("auto", "window", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that a run depends on; the names are those of the command line.
+
+    Attributes
+    ----------
+    source : str
+        What to track.
+    output : str or None
+        Folder for the results; a new one under ``runs/`` by default.
+    overwrite : bool
+        Replace the results that the folder holds.
+    model, engine, precision, device : str
+        The network, and what runs it.
+    view : str
+        ``auto`` opens a window where there is a screen, ``window`` insists, ``none`` does not.
+    crop : str or tuple of int
+        ``auto``, ``none`` or ``(x, y, width, height)`` in px.
+    spacing : tuple of float or None
+        ``(row_mm, col_mm)``, millimetres per pixel.
+    fps : float or None
+        Frames per second of a folder of images, which has no times of its own.
+    pace : str
+        ``asap`` or ``realtime``.
+    max_frames : int or None
+        Stop after this many frames.
+    duration : float or None
+        Stop after this many seconds of the source's time.
+    video : str or None
+        Name of the annotated video in the output folder, or a path.
+    track, detect : TrackSettings, DetectSettings
+        Settings of the tracker and of the detector; in a file only.
+    """
+
+    source: str
+    output: str | None = None
+    overwrite: bool = False
+    model: str = DEFAULT_MODEL
+    engine: str = "auto"
+    precision: str = "auto"
+    device: str = "auto"
+    view: str = "auto"
+    crop: str | Region = "auto"
+    spacing: Spacing | None = None
+    fps: float | None = None
+    pace: str = "asap"
+    max_frames: int | None = None
+    duration: float | None = None
+    video: str | None = None
+    track: TrackSettings = field(default_factory=TrackSettings)
+    detect: DetectSettings = field(default_factory=DetectSettings)
+
+    def __post_init__(self) -> None:
+        if self.view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {self.view!r}")
+        if self.fps is not None and not self.fps > 0:
+            raise ValueError(f"fps must be greater than 0, got {self.fps}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they are written with a run."""
+        return asdict(self)
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a YAML file of options; dashes and underscores in names mean the same.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or is not a mapping of names to values.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise ValueError(f"config file {path} is not YAML: {line}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"config file {path}: expected `option: value` lines")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def make_config(given: Mapping[str, Any], file: Mapping[str, Any] | None = None) -> RunConfig:
+    """Merge the command line over a file over the defaults.
+
+    Parameters
+    ----------
+    given : mapping
+        Options of the command line; None means not given.
+    file : mapping, optional
+        Options of a configuration file.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, has a wrong value, or no source is named.
+    """
+    options = {**(file or {}), **{k: v for k, v in given.items() if v is not None}}
+    _refuse_unknown(options, RunConfig, "option")
+    if not options.get("source"):
+        raise ValueError("no source: try `veintrack --source demo`, or name a video or a device")
+    options["source"] = str(options["source"])
+    if "crop" in options:
+        options["crop"] = parse_crop(options["crop"])
+    if options.get("spacing") is not None:
+        options["spacing"] = parse_spacing(options["spacing"])
+    for name, kind in (("track", TrackSettings), ("detect", DetectSettings)):
+        if name in options:
+            options[name] = _section(name, options[name], kind)
+    _check_types(options)
+    return RunConfig(**options)
+
+
+def _refuse_unknown(options: Mapping[str, Any], kind: type, word: str) -> None:
+    known = [f.name for f in fields(kind)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"unknown {word} {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def _section(name: str, values: Any, kind: type[T]) -> T:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} must be a section of `setting: number` lines")
+    _refuse_unknown(values, kind, f"{name} setting")
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{name}: {key} must be a number, got {value!r}")
+    return kind(**values)
+
+
+_TEXT = ("output", "model", "engine", "precision", "device", "view", "pace", "video")
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(_TEXT, ((str,), "text")),
+    "overwrite": ((bool,), "true or false"),
+    "max_frames": ((int,), "a whole number"),
+    "fps": ((int, float), "a number"),
+    "duration": ((int, float), "a number"),
+}
+
+
+def _check_types(options: Mapping[str, Any]) -> None:
+    for name, (kinds, words) in _TYPES.items():
+        value = options.get(name)
+        wrong_bool = isinstance(value, bool) and bool not in kinds
+        if value is not None and (wrong_bool or not isinstance(value, kinds)):
+            raise ValueError(f"{name} must be {words}, got {value!r}")
+
+
+def parse_crop(text: Any) -> str | Region:
+    """Read ``auto``, ``none`` or ``X,Y,W,H``."""
+    if text in ("auto", "none"):
+        return str(text)
+    numbers = _numbers(text)
+    if len(numbers) != 4 or any(n != int(n) for n in numbers):
+        raise ValueError(f"crop must be auto, none or X,Y,W,H in whole px, got {text!r}")
+    x, y, w, h = (int(n) for n in numbers)
+    return (x, y, w, h)
+
+
+def parse_spacing(text: Any) -> Spacing:
+    """Read ``MM`` or ``ROW_MM,COL_MM``."""
+    numbers = _numbers(text)
+    if len(numbers) not in (1, 2) or not all(0 < n < float("inf") for n in numbers):
+        raise ValueError(
+            f"spacing must be MM or ROW_MM,COL_MM, millimetres per pixel above 0, got {text!r}"
+        )
+    return (numbers[0], numbers[-1])
+
+
+def _numbers(text: Any) -> list[float]:
+    parts = list(text) if isinstance(text, (list, tuple)) else str(text).split(",")
+    try:
+        return [float(part) for part in parts]
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,232 @@
+"""The values that travel from the probe to the screen.
+
+Image coordinates are ``(x, y)`` in pixels of the frame as the source delivered it: x grows to
+the right, y with depth, and the centre of the top left pixel is ``(0, 0)``. Spacing is
+``(row_mm, col_mm)``, millimetres per pixel, None where it is not known. Every time is an integer
+of nanoseconds.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "F32",
+    "F64",
+    "U8",
+    "Detection",
+    "Frame",
+    "FrameResult",
+    "Measurement",
+    "Spacing",
+    "Timings",
+    "Track",
+    "TrackStatus",
+]
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One B-mode picture.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (H, W), uint8
+        Grey levels, C-contiguous. Shared by everyone downstream, never written to after capture.
+    index : int
+        Position in the source, from 0. Frames that were dropped leave a gap.
+    capture_ns : int
+        When the picture was taken: the kernel's stamp of a live source (monotonic clock), the
+        file's own stamp counted from its first frame otherwise.
+    arrival_ns : int
+        ``time.monotonic_ns`` when this process had the pixels. Latency is counted from here where
+        `capture_ns` is not on that clock.
+    driver_sequence : int or None
+        The driver's own counter; a gap means that the driver dropped frames.
+    spacing_mm : tuple of float or None
+        ``(row_mm, col_mm)``, millimetres per pixel.
+    """
+
+    pixels: U8
+    index: int
+    capture_ns: int
+    arrival_ns: int = 0
+    driver_sequence: int | None = None
+    spacing_mm: Spacing | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 2 or self.pixels.dtype != np.uint8 or self.pixels.size == 0:
+            raise ValueError(
+                "pixels must be a non-empty (H, W) array of uint8, "
+                f"got {self.pixels.shape} {self.pixels.dtype}"
+            )
+        if self.index < 0:
+            raise ValueError(f"index must not be negative, got {self.index}")
+        if self.spacing_mm is not None and not all(
+            np.isfinite(mm) and mm > 0 for mm in self.spacing_mm
+        ):
+            raise ValueError(f"spacing_mm must be positive and finite, got {self.spacing_mm}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """One vessel found in one frame.
+
+    Attributes
+    ----------
+    centroid_px : ndarray of shape (2,), float64
+        ``(x, y)`` of the probability-weighted centroid.
+    covariance_px2 : ndarray of shape (2, 2), float64
+        Uncertainty of that centroid: the Kalman filter's measurement noise.
+    area_px2 : float
+        Area in frame pixels, edge pixels counted in part.
+    axes_px : tuple of float
+        ``(major, minor)``: full axes of the ellipse with the same second moments.
+    angle_rad : float
+        Direction of the major axis, from +x towards +y, in ``(-pi/2, pi/2]``.
+    score : float
+        Mean probability inside the outline, 0 to 1.
+    box_px : tuple of float
+        ``(left, top, width, height)`` of the pixels' outer edges.
+    contour_px : ndarray of shape (K, 2), float32, or None
+        Outline, closed implicitly. None where nobody asked for it.
+    """
+
+    centroid_px: F64
+    covariance_px2: F64
+    area_px2: float
+    axes_px: tuple[float, float]
+    angle_rad: float
+    score: float
+    box_px: tuple[float, float, float, float]
+    contour_px: F32 | None = None
+
+    def __post_init__(self) -> None:
+        if self.centroid_px.shape != (2,) or not np.isfinite(self.centroid_px).all():
+            raise ValueError(f"centroid_px must be two finite numbers, got {self.centroid_px}")
+        if self.covariance_px2.shape != (2, 2):
+            raise ValueError(f"covariance_px2 must be (2, 2), got {self.covariance_px2.shape}")
+
+
+class TrackStatus(str, Enum):
+    """The life of a track."""
+
+    TENTATIVE = "tentative"  # seen, not yet often enough to be believed
+    CONFIRMED = "confirmed"  # believed, and seen in this frame
+    COASTING = "coasting"  # believed, not seen in this frame: predicted
+    LOST = "lost"  # given up; reported once, in the frame in which it ends
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Size and place of a vessel in one frame, in pixels and, where spacing is known, in mm.
+
+    Attributes
+    ----------
+    area_px2, major_px, minor_px, angle_deg : float
+        Shape of the outline; the angle is that of the major axis, from +x towards +y.
+    depth_mm, area_mm2, major_mm, minor_mm : float or None
+        The same and the centroid's depth below the top of the scan area; None without spacing.
+    collapse, pulse_hz : float or None
+        Change of the minor axis and pulsation over a window of time; None until enough was seen.
+    """
+
+    area_px2: float
+    major_px: float
+    minor_px: float
+    angle_deg: float
+    depth_mm: float | None = None
+    area_mm2: float | None = None
+    major_mm: float | None = None
+    minor_mm: float | None = None
+    collapse: float | None = None
+    pulse_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One vessel followed over time, as it stands after one frame.
+
+    Attributes
+    ----------
+    id : int
+        Its identity, from 1, never used again within a tracker.
+    status : TrackStatus
+        Tentative, confirmed, coasting or lost.
+    centroid_px, velocity_px_s : ndarray of shape (2,), float64
+        ``(x, y)`` position and velocity after this frame.
+    covariance_px2 : ndarray of shape (2, 2), float64
+        Uncertainty of `centroid_px`.
+    box_px : tuple of float
+        ``(left, top, width, height)``; while coasting, the last seen one, moved along.
+    score : float
+        Score of the last detection.
+    detection : Detection or None
+        What was seen of it in this frame; None while it is predicted.
+    measurement : Measurement or None
+        Its size in this frame; None while it is predicted.
+    """
+
+    id: int
+    status: TrackStatus
+    centroid_px: F64
+    velocity_px_s: F64
+    covariance_px2: F64
+    box_px: tuple[float, float, float, float]
+    score: float
+    detection: Detection | None = None
+    measurement: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one frame went, in nanoseconds.
+
+    Attributes
+    ----------
+    segment_ns, detect_ns, track_ns : int
+        Time spent in each stage.
+    done_ns : int
+        ``time.monotonic_ns`` when the tracks were ready.
+    age_ns : int
+        From the capture stamp (live sources, real-time pace) or from the start of the frame's
+        processing (files as fast as possible) to `done_ns`.
+    """
+
+    segment_ns: int
+    detect_ns: int
+    track_ns: int
+    done_ns: int
+    age_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameResult:
+    """What one frame produced.
+
+    Attributes
+    ----------
+    frame : Frame
+        The frame itself, not a copy.
+    detections : tuple of Detection
+        Vessels found in it.
+    tracks : tuple of Track
+        Every live track, tentative ones too, and those lost in this frame; sorted by id.
+    timings : Timings
+        Where the time went.
+    """
+
+    frame: Frame
+    detections: tuple[Detection, ...]
+    tracks: tuple[Track, ...]
+    timings: Timings

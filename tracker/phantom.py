@@ -1,0 +1,331 @@
+"""A synthetic B-mode scanner whose truth is known exactly.
+
+Tissue is rendered once, at rest; a frame looks it up through the displacement that sliding,
+pressing and the vessels' own motion cause, so speckle moves with the tissue. Lumen, walls and
+what they do to the echoes behind them are drawn over it, then come gain, electronic noise that
+is fresh in every frame, and log compression.
+
+Powers are incoherent sums: where tissue outweighs noise, the envelope before compression is
+Rayleigh distributed (see :mod:`veintrack.tracker.phantom_tissue`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from veintrack.tracker.frame import F32, F64, U8, Spacing
+from veintrack.tracker.phantom_cases import demo_settings, random_settings
+from veintrack.tracker.phantom_lumen import Lumen, lumen_at
+from veintrack.tracker.phantom_settings import (
+    BoneSettings,
+    MotionSettings,
+    PhantomSettings,
+    TissueSettings,
+    VesselSettings,
+)
+from veintrack.tracker.phantom_tissue import spread_points, tissue_power
+from veintrack.tracker.phantom_vessel import Profiles, displace, draw, window
+
+__all__ = [
+    "BoneSettings",
+    "MotionSettings",
+    "Phantom",
+    "PhantomFrame",
+    "PhantomSettings",
+    "TissueSettings",
+    "VesselSettings",
+    "VesselTruth",
+    "demo_settings",
+    "random_settings",
+    "random_still",
+]
+
+_STRAIN = 0.15  # how much of the depth in view full pressure takes away
+_POOL_EXTRA_PX = (96, 160)  # room for the noise window to jump, rows and columns
+_LOST = 0.5  # contact below which nothing is seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VesselTruth:
+    """Where a vessel is in one frame.
+
+    Attributes
+    ----------
+    id : int
+        1 for the first vessel of the settings, and so on.
+    kind : str
+        ``vein`` or ``artery``.
+    visible : bool
+        False while it is out of view, pressed flat, or the probe is off the skin.
+    centroid_px : ndarray of shape (2,), float64
+        ``(x, y)`` of the lumen: exact where all of it is in view, of its labelled pixels where
+        the border cuts it. NaN while it is not visible.
+    area_px2 : float
+        Area of the part in view; 0 while it is not visible.
+    axes_px : tuple of float
+        Full ``(major, minor)`` axes of the whole lumen.
+    """
+
+    id: int
+    kind: str
+    visible: bool
+    centroid_px: F64
+    area_px2: float
+    axes_px: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhantomFrame:
+    """A picture and its truth.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (H, W), uint8
+        Grey levels.
+    labels : ndarray of shape (H, W), uint8
+        0, or the id of the vessel inside whose lumen the pixel's centre lies.
+    vessels : tuple of VesselTruth
+        One for each vessel of the settings, in their order.
+    time_s : float
+        Time since the first frame.
+    """
+
+    pixels: U8
+    labels: U8
+    vessels: tuple[VesselTruth, ...]
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pose:
+    """What the probe does in one frame."""
+
+    time_s: float
+    slide_mm: float
+    press: float
+    lift: float
+
+
+class Phantom:
+    """Renders frames of one examination.
+
+    A frame depends on nothing but the settings and its index. Instances hold no state between
+    frames and may be shared between threads.
+
+    Parameters
+    ----------
+    settings : PhantomSettings
+        What to show.
+    """
+
+    def __init__(self, settings: PhantomSettings) -> None:
+        self.settings = settings
+        tissue = settings.tissue
+        self._mm = settings.mm_per_px
+        height, width = settings.scan_shape_px
+        texture_seed, noise_seed = np.random.SeedSequence(settings.seed).spawn(2)
+        reserve = math.ceil(settings.motion.slide_amplitude_mm / self._mm) + 2
+        strain = _STRAIN * max(
+            settings.motion.press_amplitude, float(bool(settings.motion.press_windows_s))
+        )
+        self._texture = tissue_power(
+            tissue,
+            settings.bone,
+            (math.ceil(height * (1 + strain)) + 2, width + 2 * reserve),
+            self._mm,
+            np.random.default_rng(texture_seed),
+        )
+        self._rows = np.arange(height, dtype=np.float32)[:, None]
+        self._columns = np.arange(width, dtype=np.float32)
+        self._reserve_px = reserve
+        depth_mm = (self._rows + 0.5) * self._mm
+        self._gain = _gain(tissue, depth_mm, self._columns)
+        self._noise = _noise_pool((height, width), np.random.default_rng(noise_seed))
+        self._noise_level = np.ascontiguousarray(
+            np.broadcast_to(
+                10 ** ((tissue.noise_db + tissue.noise_db_mm * depth_mm) / 10), (height, width)
+            ),
+            np.float32,
+        )
+        self._face = _probe_face(depth_mm)
+        self._grey = _grey_map(settings.gamma)
+        self._profiles = tuple(Profiles.of(v) for v in settings.vessels)
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """``(row_mm, col_mm)``, millimetres per pixel."""
+        return self._mm, self._mm
+
+    def render(self, index: int) -> PhantomFrame:
+        """Render one frame.
+
+        Raises
+        ------
+        ValueError
+            If `index` is negative.
+        """
+        if index < 0:
+            raise ValueError(f"index must not be negative, got {index}")
+        time_s = index / self.settings.rate_hz
+        motion = self.settings.motion
+        pose = _Pose(time_s, motion.slide_mm(time_s), motion.press(time_s), motion.lift(time_s))
+        lumens = [self._lumen(v, pose) for v in self.settings.vessels]
+        contact = _contact(pose.lift, self._columns)
+
+        rng = np.random.default_rng((self.settings.seed, index))
+        power = self._tissue(pose, lumens)
+        for number, lumen in enumerate(lumens):
+            if lumen.open:
+                blood = self._noise_window(rng)
+                draw(power, self.settings.vessels[number], self._profiles[number], lumen, blood)
+        cv2.multiply(power, self._gain, dst=power)
+        if pose.lift > 0:
+            power *= contact
+        power += self._face * (1 + 3 * (1 - contact))
+        noise = self._noise_window(rng)
+        power += cv2.multiply(noise, self._noise_level)
+        labels = self._labels(lumens, contact)
+        return PhantomFrame(
+            self._in_margins(self._compress(power)),
+            labels,
+            tuple(self._truth(i, lumen, labels) for i, lumen in enumerate(lumens)),
+            time_s,
+        )
+
+    def _rest_px(self, vessel: VesselSettings, pose: _Pose) -> tuple[float, float]:
+        """Where the probe's motion alone takes a vessel's centroid, in scan area px."""
+        width = self.settings.scan_shape_px[1]
+        x_mm = vessel.x_mm - pose.slide_mm
+        y_mm = vessel.depth_mm / (1 + _STRAIN * pose.press)
+        return width / 2 + x_mm / self._mm - 0.5, y_mm / self._mm - 0.5
+
+    def _lumen(self, vessel: VesselSettings, pose: _Pose) -> Lumen:
+        turn = 2 * math.pi * vessel.sway_hz * pose.time_s
+        sway_px = vessel.sway_mm / self._mm
+        x, y = self._rest_px(vessel, pose)
+        centroid_px = x + sway_px * math.sin(turn), y + sway_px / 2 * math.sin(0.7 * turn + 1)
+        return lumen_at(vessel, pose.time_s, pose.press, centroid_px, 1 / self._mm)
+
+    def _tissue(self, pose: _Pose, lumens: list[Lumen]) -> F32:
+        """Look the tissue up where its parts were at rest."""
+        shape = self.settings.scan_shape_px
+        strain = np.float32(1 + _STRAIN * pose.press)
+        offset = np.float32(self._reserve_px + pose.slide_mm / self._mm)
+        x = np.ascontiguousarray(np.broadcast_to(self._columns + offset, shape))
+        y = np.ascontiguousarray(np.broadcast_to((self._rows + 0.5) * strain - 0.5, shape))
+        for vessel, lumen in zip(self.settings.vessels, lumens, strict=True):
+            semi_px = vessel.major_mm / self._mm / 2, vessel.minor_mm / self._mm / 2
+            displace(x, y, lumen, self._rest_px(vessel, pose), semi_px)
+        power = cv2.remap(self._texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return np.asarray(power, np.float32)
+
+    def _noise_window(self, rng: np.random.Generator) -> F32:
+        """Noise that is new in every frame: the pool, seen through a window that jumps."""
+        height, width = self.settings.scan_shape_px
+        y, x = (int(rng.integers(extra)) for extra in _POOL_EXTRA_PX)
+        return self._noise[y : y + height, x : x + width]
+
+    def _compress(self, power: F32) -> U8:
+        """Log compression: `dynamic_range_db` below white is black."""
+        per_db = 255 / self.settings.dynamic_range_db
+        offset = 255 + per_db * self.settings.gain_db
+        log = cv2.log(power)
+        pixels = cv2.addWeighted(log, per_db * 10 / math.log(10), log, 0, offset, dtype=cv2.CV_8U)
+        sigma = self.settings.tissue.smoothing_px
+        if sigma > 0.2:
+            pixels = cv2.GaussianBlur(pixels, (11, 7), 1.7 * sigma, sigmaY=sigma)
+        return np.asarray(cv2.LUT(pixels, self._grey), np.uint8)
+
+    def _in_margins(self, pixels: U8) -> U8:
+        left, top, right, bottom = self.settings.margins_px
+        return np.pad(pixels, ((top, bottom), (left, right)))
+
+    def _labels(self, lumens: list[Lumen], contact: F32) -> U8:
+        """Give each pixel the number of the lumen that holds its centre, margins included."""
+        labels = np.zeros(self.settings.scan_shape_px, np.uint8)
+        for number, lumen in enumerate(lumens, start=1):
+            if lumen.open:
+                at = window(labels.shape, lumen.centroid_px, lumen.extent_px())
+                p, q = lumen.to_disc(self._columns[at[1]], self._rows[at[0]])
+                part = labels[at]
+                part[(p * p + q * q <= 1) & (part == 0)] = number
+        labels *= contact >= _LOST
+        return self._in_margins(labels)
+
+    def _truth(self, number: int, lumen: Lumen, labels: U8) -> VesselTruth:
+        left, top = self.settings.margins_px[:2]
+        height, width = self.settings.scan_shape_px
+        at = window((height, width), lumen.centroid_px, lumen.extent_px())
+        rows, columns = np.nonzero(
+            labels[top : top + height, left : left + width][at] == number + 1
+        )
+        visible, centroid_px, area_px2 = len(rows) > 0, np.full(2, np.nan), float(len(rows))
+        if visible:
+            inside = lumen.outline_px() + 0.5  # from the scan area's outer corner
+            whole = bool(((inside >= 0) & (inside <= (width, height))).all())
+            if whole and area_px2 > 0.9 * lumen.area_px2:
+                centroid_px, area_px2 = np.array(lumen.centroid_px), lumen.area_px2
+            else:
+                centroid_px = np.array([at[1].start + columns.mean(), at[0].start + rows.mean()])
+            centroid_px += np.array([left, top])
+        return VesselTruth(
+            id=number + 1,
+            kind=self.settings.vessels[number].kind,
+            visible=visible,
+            centroid_px=centroid_px,
+            area_px2=area_px2,
+            axes_px=(2 * lumen.semi_px[0], 2 * lumen.semi_px[1]),
+        )
+
+
+def random_still(seed: int, height_px: int = 480, width_px: int = 640) -> tuple[U8, U8]:
+    """Render one random picture to learn from.
+
+    Returns
+    -------
+    pixels : ndarray of shape (H, W), uint8
+        Grey levels.
+    mask : ndarray of shape (H, W), uint8
+        1 inside a vessel, 0 elsewhere.
+    """
+    rng = np.random.default_rng(seed)
+    settings = random_settings(rng, height_px, width_px)
+    frame = Phantom(settings).render(int(rng.integers(300)))
+    return frame.pixels, (frame.labels > 0).astype(np.uint8)
+
+
+def _gain(tissue: TissueSettings, depth_mm: F32, columns: F32) -> F32:
+    """Gain left by attenuation and its compensation, lower towards the array's ends."""
+    side = 2 * columns / len(columns) - 1
+    db = -tissue.attenuation_db_mm * depth_mm - 3 * side**8
+    return np.asarray(10 ** (db / 10), np.float32)
+
+
+def _noise_pool(shape: tuple[int, int], rng: np.random.Generator) -> F32:
+    """Power of band-limited receiver noise, mean 1, larger than the picture."""
+    tall, wide = (n + extra for n, extra in zip(shape, _POOL_EXTRA_PX, strict=True))
+    white = rng.standard_normal((tall, wide, 2), np.float32) * np.float32(math.sqrt(0.5))
+    field = spread_points(white, 0.9, np.full(tall, 1.8, np.float32))
+    power: F32 = np.einsum("ijk,ijk->ij", field, field)
+    return power
+
+
+def _probe_face(depth_mm: F32) -> F32:
+    """Ringing at the probe's face: lines that stay while everything else moves, (H, 1)."""
+    ring = np.cos(2 * math.pi * depth_mm / 0.45) ** 4
+    db = -14 - 12 * depth_mm / 0.6
+    return np.asarray(10 ** (db / 10) * (0.15 + ring), np.float32)
+
+
+def _contact(lift: float, columns: F32) -> F32:
+    """Part of the power that gets through, column by column: a probe comes off side first."""
+    if lift <= 0:
+        return np.ones_like(columns)
+    side = columns / len(columns)
+    return np.asarray(1 / (1 + np.exp((side + 2.6 * lift - 1.6) * 12)), np.float32)
+
+
+def _grey_map(gamma: float) -> U8:
+    return np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)

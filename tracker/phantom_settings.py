@@ -1,0 +1,293 @@
+"""What the phantom shows and how it moves, as plain values.
+
+Lateral positions are millimetres to the right of the scan area's centre line, depths are
+millimetres below its top, both for a probe at rest.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = [
+    "BoneSettings",
+    "MotionSettings",
+    "PhantomSettings",
+    "TissueSettings",
+    "VesselSettings",
+]
+
+_RAMP_S = 0.4  # how long a hand takes to press, and to lift
+
+
+@dataclass(frozen=True, slots=True)
+class VesselSettings:
+    """One vessel, cut across.
+
+    Attributes
+    ----------
+    kind : {"vein", "artery"}
+        A vein flattens under the probe, an artery hardly does.
+    x_mm, depth_mm : float
+        Centroid of the lumen at rest.
+    major_mm, minor_mm : float
+        Full axes of the lumen at rest.
+    angle_rad : float
+        Direction of the major axis, from +x towards +y.
+    bend : tuple of float
+        How far the ellipse is bent along its two axes, in semi-axes; (0, 0) is a plain ellipse.
+    pulse_hz, pulse_fraction, pulse_phase_rad : float
+        Heart rate, relative change of the diameter from smallest to largest, and start.
+    sway_mm, sway_hz : float
+        Slow motion of the centre of its own, amplitude and rate.
+    closing_press : float
+        Press (0 to 1) at which a vein is flat.
+    blood_db : float
+        Echo of the lumen, on the scale of :class:`TissueSettings`.
+    wall_db : float
+        Echo of the wall where the beam meets it squarely.
+    wall_mm : float
+        Thickness of the wall.
+    edge_mm : float
+        Softness of the lumen's border: about half the way from tissue to blood.
+    sheath_db : float
+        How much brighter the tissue close around the vessel is.
+    enhancement_db : float
+        How much brighter the tissue behind the vessel is.
+    """
+
+    kind: Literal["vein", "artery"]
+    x_mm: float
+    depth_mm: float
+    major_mm: float
+    minor_mm: float
+    angle_rad: float = 0.0
+    bend: tuple[float, float] = (0.0, 0.0)
+    pulse_hz: float = 1.2
+    pulse_fraction: float = 0.0
+    pulse_phase_rad: float = 0.0
+    sway_mm: float = 0.0
+    sway_hz: float = 0.25
+    closing_press: float = 0.75
+    blood_db: float = -45.0
+    wall_db: float = -12.0
+    wall_mm: float = 0.35
+    edge_mm: float = 0.06
+    sheath_db: float = 1.0
+    enhancement_db: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("vein", "artery"):
+            raise ValueError(f"kind must be 'vein' or 'artery', got {self.kind!r}")
+        if not self.major_mm >= self.minor_mm > 0:
+            raise ValueError(
+                f"axes must satisfy major_mm >= minor_mm > 0, got {self.major_mm}, {self.minor_mm}"
+            )
+        if max(abs(b) for b in self.bend) > 0.4:
+            raise ValueError(f"bend must lie between -0.4 and 0.4, got {self.bend}")
+        if self.closing_press <= 0:
+            raise ValueError(f"closing_press must be positive, got {self.closing_press}")
+
+
+@dataclass(frozen=True, slots=True)
+class MotionSettings:
+    """What the hand that holds the probe does.
+
+    Attributes
+    ----------
+    slide_amplitude_mm, slide_hz : float
+        The probe slides to and fro along x.
+    press_amplitude, press_hz : float
+        Rhythmic compression from 0 to this, 1 being as hard as it gets.
+    press_windows_s, lift_windows_s : tuple of (start, end)
+        Times in which the probe is pressed fully, and in which it has left the skin.
+    """
+
+    slide_amplitude_mm: float = 0.0
+    slide_hz: float = 0.1
+    press_amplitude: float = 0.0
+    press_hz: float = 0.2
+    press_windows_s: tuple[tuple[float, float], ...] = ()
+    lift_windows_s: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.press_amplitude <= 1:
+            raise ValueError(
+                f"press_amplitude must lie between 0 and 1, got {self.press_amplitude}"
+            )
+        for start, end in self.press_windows_s + self.lift_windows_s:
+            if not start < end:
+                raise ValueError(f"a window must start before it ends, got {(start, end)}")
+
+    def slide_mm(self, time_s: float) -> float:
+        """Displacement of the probe to the right."""
+        return self.slide_amplitude_mm * math.sin(2 * math.pi * self.slide_hz * time_s)
+
+    def press(self, time_s: float) -> float:
+        """Compression, 0 to 1."""
+        rhythm = self.press_amplitude * math.sin(math.pi * self.press_hz * time_s) ** 2
+        return max(rhythm, _inside(self.press_windows_s, time_s))
+
+    def lift(self, time_s: float) -> float:
+        """Loss of contact, 0 to 1."""
+        return _inside(self.lift_windows_s, time_s)
+
+
+@dataclass(frozen=True, slots=True)
+class BoneSettings:
+    """A bone: a bright surface, and nothing but shadow behind it.
+
+    Attributes
+    ----------
+    x_mm, depth_mm : float
+        Where its surface comes closest to the probe.
+    half_width_mm : float
+        Half its lateral extent.
+    drop_mm : float
+        How much deeper the surface lies at its ends.
+    """
+
+    x_mm: float = 0.0
+    depth_mm: float = 30.0
+    half_width_mm: float = 10.0
+    drop_mm: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class TissueSettings:
+    """Tissue and beam. Echoes are mean powers in dB; 0 dB at 0 dB gain is nearly white.
+
+    Attributes
+    ----------
+    fat_mm, muscle_mm : float
+        Depths at which fat and muscle end.
+    fat_db, muscle_db, deep_db : float
+        Mean echo of each layer.
+    fascia_db, streak_db : float
+        Brightness of the sheets between layers, and how far septa and fibres within them stand
+        out (0 for none).
+    pennation : float
+        Slope of the muscle fibres against the layers.
+    waviness_mm, tilt : float
+        How much the layers undulate, and their common slope.
+    nerves, bellies, shadows, planes : int
+        Things that are no vessels: honeycombs, dark ovals, dark columns, oblique sheets.
+    attenuation_db_mm : float
+        Loss of echo with depth that time gain compensation leaves over, two-way.
+    noise_db, noise_db_mm : float
+        Electronic noise at the top, and its rise with depth under time gain compensation.
+    axial_mm, lateral_mm : float
+        Standard deviation of the point spread's amplitude, in depth and, at the focus, across.
+    focus_mm, focus_length_mm : float
+        Depth of the focus, and the distance from it at which the beam is 1.4 times as wide.
+    smoothing_px : float
+        Speckle reduction: standard deviation of the blur of the compressed picture.
+    """
+
+    fat_mm: float = 7.0
+    muscle_mm: float = 22.0
+    fat_db: float = -30.0
+    muscle_db: float = -34.0
+    deep_db: float = -36.0
+    fascia_db: float = -10.0
+    streak_db: float = 12.0
+    pennation: float = 0.08
+    waviness_mm: float = 1.2
+    tilt: float = 0.0
+    nerves: int = 1
+    bellies: int = 1
+    shadows: int = 0
+    planes: int = 1
+    attenuation_db_mm: float = 0.15
+    noise_db: float = -62.0
+    noise_db_mm: float = 0.25
+    axial_mm: float = 0.08
+    lateral_mm: float = 0.16
+    focus_mm: float = 15.0
+    focus_length_mm: float = 14.0
+    smoothing_px: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class PhantomSettings:
+    """A whole examination.
+
+    Attributes
+    ----------
+    seed : int
+        Chooses speckle, layers' course and noise.
+    height_px, width_px : int
+        Frame, margins included.
+    rate_hz : float
+        Frames per second.
+    depth_mm : float
+        Depth of the scan area. Pixels are square, so its width follows.
+    vessels : tuple of VesselSettings
+        At most 255; they should not overlap.
+    motion : MotionSettings
+        What the probe does.
+    tissue : TissueSettings
+        What lies around the vessels.
+    bone : BoneSettings or None
+        A bone.
+    gain_db, dynamic_range_db : float
+        Overall gain, and the range of echoes between black and white.
+    gamma : float
+        Exponent of the grey map after log compression.
+    margins_px : tuple of int
+        Black ``(left, top, right, bottom)`` around the scan area.
+    """
+
+    seed: int = 0
+    height_px: int = 480
+    width_px: int = 640
+    rate_hz: float = 30.0
+    depth_mm: float = 40.0
+    vessels: tuple[VesselSettings, ...] = ()
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    tissue: TissueSettings = field(default_factory=TissueSettings)
+    bone: BoneSettings | None = None
+    gain_db: float = 0.0
+    dynamic_range_db: float = 60.0
+    gamma: float = 1.0
+    margins_px: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.margins_px
+        if min(self.margins_px) < 0:
+            raise ValueError(f"margins_px must not be negative, got {self.margins_px}")
+        if self.height_px - top - bottom < 32 or self.width_px - left - right < 32:
+            raise ValueError(
+                f"the scan area must be at least 32x32 px, got a {self.width_px}x{self.height_px} "
+                f"frame with margins {self.margins_px}"
+            )
+        for name in ("rate_hz", "depth_mm", "dynamic_range_db", "gamma"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if len(self.vessels) > 255:
+            raise ValueError(f"expected at most 255 vessels, got {len(self.vessels)}")
+
+    @property
+    def scan_shape_px(self) -> tuple[int, int]:
+        """``(H, W)`` of the scan area."""
+        left, top, right, bottom = self.margins_px
+        return self.height_px - top - bottom, self.width_px - left - right
+
+    @property
+    def mm_per_px(self) -> float:
+        """Spacing, the same along both axes."""
+        return self.depth_mm / self.scan_shape_px[0]
+
+
+def _inside(windows_s: Sequence[tuple[float, float]], time_s: float) -> float:
+    """1 inside a window, 0 outside, with smooth ramps within its ends."""
+    level = 0.0
+    for start, end in windows_s:
+        ramp = min(_RAMP_S, (end - start) / 2)
+        level = max(level, _smooth(min(time_s - start, end - time_s) / ramp))
+    return level
+
+
+def _smooth(x: float) -> float:
+    x = min(1.0, max(0.0, x))
+    return x * x * (3 - 2 * x)

@@ -1,0 +1,215 @@
+"""The folder of a run: where results lie, and ``run.json``, which says how they came about."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veintrack._version import __version__
+from veintrack.errors import OutputError
+from veintrack.tracker.config import RunConfig
+from veintrack.tracker.overlay import NOTICE
+from veintrack.tracker.segment import Region, Segmenter
+from veintrack.tracker.sources.base import SourceInfo
+
+__all__ = [
+    "RESULT_FILES",
+    "Summary",
+    "clock_anchor",
+    "percentiles_ms",
+    "prepare",
+    "run_record",
+    "write_record",
+]
+
+RESULT_FILES = ("tracks.csv", "tracks.jsonl", "tracks.mot.txt", "run.json", "overlay.mp4")
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "filterpy",
+    "opencv-python-headless",
+    "av",
+    "openvino",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to.
+
+    Attributes
+    ----------
+    frames : int
+        Frames that were processed.
+    driver_drops, drops : int
+        Frames lost by the driver, and frames passed over because the network was busy.
+    fps : float
+        Frames per second, from the first frame's turn to the last one's tracks.
+    latency_ms : dict
+        ``p50``, ``p95`` and ``p99`` of the frames' age when their tracks were ready.
+    engine, precision, device : str
+        What ran the network.
+    tracks_confirmed : int
+        Tracks that were believed at any time.
+    output : str
+        Folder of the results.
+    """
+
+    frames: int
+    driver_drops: int
+    drops: int
+    fps: float
+    latency_ms: dict[str, float]
+    engine: str
+    precision: str
+    device: str
+    tracks_confirmed: int
+    output: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as printed by ``--json`` and kept in ``run.json``."""
+        return asdict(self)
+
+
+def percentiles_ms(ages_ns: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> dict[str, float]:
+    """Median and tail of a run's ages, in milliseconds; zeros where no frame came."""
+    if not len(ages_ns):
+        return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+    values = np.percentile(ages_ns, (50, 95, 99)) * 1e-6
+    return {name: round(float(v), 3) for name, v in zip(("p50", "p95", "p99"), values, strict=True)}
+
+
+def prepare(output: str | None, *, overwrite: bool) -> Path:
+    """Make the folder of a run, and check that it can be written.
+
+    Parameters
+    ----------
+    output : str or None
+        The folder; a new one under ``runs/``, named after the time, by default.
+    overwrite : bool
+        Remove the results of an earlier run from it. Other files are never touched.
+
+    Raises
+    ------
+    OutputError
+        If it holds results already, is no folder, or cannot be written.
+    """
+    if output is None:
+        folder = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+        n = 1
+        while folder.exists():
+            n += 1
+            folder = folder.with_name(f"{folder.name.split('_')[0]}_{n}")
+    else:
+        folder = Path(output).expanduser()
+    held = [name for name in RESULT_FILES if (folder / name).exists()]
+    if held and not overwrite:
+        raise OutputError(
+            f"{folder} already holds {held[0]}: name another --output, or add --overwrite"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in held:
+            (folder / name).unlink()
+        probe = folder / ".veintrack-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def clock_anchor() -> dict[str, Any]:
+    """One reading of both clocks: ties a run's monotonic stamps to the time of day."""
+    return {
+        "monotonic_ns": time.monotonic_ns(),
+        "utc": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+    }
+
+
+def run_record(
+    config: RunConfig,
+    info: SourceInfo,
+    segmenter: Segmenter,
+    anchor: Mapping[str, Any],
+    *,
+    region: Region | None = None,
+    summary: Summary | None = None,
+    ended: str | None = None,
+) -> dict[str, Any]:
+    """Everything that must be known to make a run again.
+
+    Parameters
+    ----------
+    region : tuple of int, optional
+        The scan area that was looked at.
+    summary : Summary, optional
+        What the run came to; None while it goes on.
+    ended : str, optional
+        Why it ended: ``end of source``, ``interrupted``, or the error.
+    """
+    model = segmenter.model
+    return {
+        "notice": NOTICE,
+        "versions": {
+            "veintrack": __version__,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            **{name: _version(name) for name in _LIBRARIES},
+        },
+        "model": {
+            "name": model.path.name,
+            "sha256": model.sha256,
+            "classes": list(model.classes),
+            "threshold": model.threshold,
+        },
+        "engine": segmenter.engine.name,
+        "precision": segmenter.engine.precision,
+        "device": segmenter.engine.device,
+        "configuration": config.as_dict(),
+        "source": {**asdict(info), "scan_area_px": region},
+        "clock_anchor": dict(anchor),
+        "latency_from": _latency_from(info, config.pace),
+        "ended": ended,
+        "summary": summary.as_dict() if summary else None,
+    }
+
+
+def _latency_from(info: SourceInfo, pace: str) -> str:
+    if info.live:
+        return "capture stamp to tracks ready"
+    if pace == "realtime":
+        return "time at which the frame was due to tracks ready"
+    return "start of the frame's processing to tracks ready (reading ahead is not counted)"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``run.json``, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    path = folder / "run.json"
+    partial = folder / ".run.json.partial"
+    try:
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,163 @@
+"""Tracks as text: CSV for people, JSON Lines for programs, MOTChallenge rows for evaluators.
+
+Every file is written line by line, so that what a power cut leaves behind is whole lines.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from veintrack.tracker.frame import Detection, FrameResult, Track, TrackStatus
+
+__all__ = ["CSV_COLUMNS", "CsvSink", "JsonlSink", "MotSink"]
+
+CSV_COLUMNS = (
+    "frame,time_s,track_id,status,x_px,y_px,vx_px_s,vy_px_s,var_x_px2,cov_xy_px2,var_y_px2,"
+    "area_px2,major_px,minor_px,angle_deg,score,depth_mm,area_mm2,major_mm,minor_mm,collapse,"
+    "pulse_hz"
+)
+_BELIEVED = (TrackStatus.CONFIRMED, TrackStatus.COASTING)
+
+
+class _Lines:
+    """A text file that takes whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._file = path.open("w", encoding="utf-8", newline="\n", buffering=1)
+        self._first_ns: int | None = None
+
+    def time_s(self, result: FrameResult) -> float:
+        """Seconds since the first frame."""
+        if self._first_ns is None:
+            self._first_ns = result.frame.capture_ns
+        return (result.frame.capture_ns - self._first_ns) * 1e-9
+
+    def lines(self, lines: Iterable[str]) -> None:
+        self._file.writelines(f"{line}\n" for line in lines)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CsvSink(_Lines):
+    """``tracks.csv``: a row per confirmed or coasting track per frame."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lines([CSV_COLUMNS])
+
+    def write(self, result: FrameResult) -> None:
+        start = f"{result.frame.index},{self.time_s(result):.6f}"
+        self.lines(f"{start},{_csv_row(t)}" for t in result.tracks if t.status in _BELIEVED)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _csv_row(track: Track) -> str:
+    (x, y), (vx, vy) = track.centroid_px, track.velocity_px_s
+    cov = track.covariance_px2
+    m = track.measurement
+    shape = (
+        [""] * 11
+        if m is None
+        else [
+            _number(m.area_px2, 2),
+            _number(m.major_px, 3),
+            _number(m.minor_px, 3),
+            _number(m.angle_deg, 2),
+            _number(track.score, 4),
+            _number(m.depth_mm, 3),
+            _number(m.area_mm2, 3),
+            _number(m.major_mm, 3),
+            _number(m.minor_mm, 3),
+            _number(m.collapse, 4),
+            _number(m.pulse_hz, 3),
+        ]
+    )
+    place = f"{x:.3f},{y:.3f},{vx:.3f},{vy:.3f},{cov[0, 0]:.4f},{cov[0, 1]:.4f},{cov[1, 1]:.4f}"
+    return f"{track.id},{track.status},{place},{','.join(shape)}"
+
+
+class JsonlSink(_Lines):
+    """``tracks.jsonl``: an object per frame with times, detections and every track."""
+
+    def write(self, result: FrameResult) -> None:
+        frame, timings = result.frame, result.timings
+        row = {
+            "frame": frame.index,
+            "time_s": round(self.time_s(result), 9),
+            "capture_ns": frame.capture_ns,
+            "driver_sequence": frame.driver_sequence,
+            "age_ms": timings.age_ns * 1e-6,
+            "stage_ms": {
+                "segment": timings.segment_ns * 1e-6,
+                "detect": timings.detect_ns * 1e-6,
+                "track": timings.track_ns * 1e-6,
+            },
+            "detections": [_detection_fields(d) for d in result.detections],
+            "tracks": [_track_fields(t, result.detections) for t in result.tracks],
+        }
+        self.lines([json.dumps(row)])
+
+
+def _rounded(values: Iterable[float], digits: int = 4) -> list[float]:
+    return [round(float(v), digits) for v in values]
+
+
+def _detection_fields(found: Detection) -> dict[str, Any]:
+    return {
+        "centroid_px": _rounded(found.centroid_px),
+        "covariance_px2": _rounded(found.covariance_px2.ravel(), 6),
+        "area_px2": round(found.area_px2, 3),
+        "axes_px": _rounded(found.axes_px),
+        "angle_rad": round(found.angle_rad, 6),
+        "score": round(found.score, 5),
+        "box_px": _rounded(found.box_px, 3),
+        "contour_px": None
+        if found.contour_px is None
+        else [_rounded(xy, 2) for xy in found.contour_px],
+    }
+
+
+def _track_fields(track: Track, detections: tuple[Detection, ...]) -> dict[str, Any]:
+    m = track.measurement
+    return {
+        "id": track.id,
+        "status": track.status.value,
+        "centroid_px": _rounded(track.centroid_px),
+        "velocity_px_s": _rounded(track.velocity_px_s),
+        "covariance_px2": _rounded(track.covariance_px2.ravel(), 6),
+        "box_px": _rounded(track.box_px, 3),
+        "score": round(track.score, 5),
+        "detection": None if track.detection is None else _place(track.detection, detections),
+        "depth_mm": None if m is None else m.depth_mm,
+        "area_mm2": None if m is None else m.area_mm2,
+        "major_mm": None if m is None else m.major_mm,
+        "minor_mm": None if m is None else m.minor_mm,
+        "collapse": None if m is None else m.collapse,
+        "pulse_hz": None if m is None else m.pulse_hz,
+    }
+
+
+def _place(wanted: Detection, detections: tuple[Detection, ...]) -> int:
+    """Index of a track's detection in the frame's list."""
+    return next(i for i, d in enumerate(detections) if d is wanted)
+
+
+class MotSink(_Lines):
+    """``tracks.mot.txt``: MOTChallenge rows, 1-based: ``frame,id,left,top,w,h,conf,-1,-1,-1``.
+
+    The first pixel of a picture is 1 there, and its outer edge is -0.5 here: boxes move by 1.5.
+    """
+
+    def write(self, result: FrameResult) -> None:
+        self.lines(
+            f"{result.frame.index + 1},{t.id},{t.box_px[0] + 1.5:.2f},{t.box_px[1] + 1.5:.2f},"
+            f"{t.box_px[2]:.2f},{t.box_px[3]:.2f},{t.score:.4f},-1,-1,-1"
+            for t in result.tracks
+            if t.status in _BELIEVED
+        )

@@ -1,0 +1,85 @@
+"""What a source of frames is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from veintrack.tracker.frame import Frame, Spacing
+
+__all__ = ["Source", "SourceInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source once it is open.
+
+    Attributes
+    ----------
+    name : str
+        The source as the user named it.
+    kind : str
+        ``demo``, ``video``, ``images`` or ``v4l2``.
+    live : bool
+        True where frames come whether or not anyone is ready: the newest is processed. False
+        where every frame waits to be read: each is processed, in order.
+    shape_px : tuple of int
+        ``(H, W)`` of the first frame; frames of a folder of images may differ from it.
+    rate_hz : float or None
+        Nominal frames per second; times come from the frames' own stamps, never from this.
+    frame_count : int or None
+        Frames in the source, where it says so.
+    spacing_mm : tuple of float or None
+        ``(row_mm, col_mm)``, millimetres per pixel.
+    times_from : str
+        In words, where `capture_ns` comes from.
+    notes : tuple of str
+        What was done to the pictures on the way in (colour, depth of grey), one sentence each.
+    """
+
+    name: str
+    kind: str
+    live: bool
+    shape_px: tuple[int, int]
+    rate_hz: float | None
+    frame_count: int | None
+    spacing_mm: Spacing | None
+    times_from: str
+    notes: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Anything that yields frames and can be closed.
+
+    Opening does all the checks that can be made before the first frame, and raises
+    :class:`~veintrack.errors.SourceNotFoundError` or
+    :class:`~veintrack.errors.SourceUnreadableError`. Iterating ends at the end of a file, and
+    raises :class:`~veintrack.errors.SourceLostError` where the source fails before its end. One
+    thread iterates, once; any thread may call :meth:`close`, which ends the iteration soon (a
+    live source's within half a second).
+    """
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of the source; constant after opening."""
+        ...
+
+    @property
+    def driver_drops(self) -> int:
+        """Frames that the driver said it lost, so far; 0 for files."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Free the device or file. Safe to call twice, from any thread."""
+        ...
+
+    def __enter__(self) -> "Source": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

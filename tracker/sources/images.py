@@ -1,0 +1,164 @@
+"""A folder, a glob pattern or a single file of still pictures."""
+
+import glob
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic_ns
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
+from veintrack.tracker.frame import Frame
+from veintrack.tracker.sources import IMAGE_SUFFIXES
+from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
+
+__all__ = ["DEFAULT_RATE_HZ", "ImageSource", "natural_key", "open_images"]
+
+DEFAULT_RATE_HZ = 30.0
+
+
+def natural_key(path: Path) -> list[str | int]:
+    """Order names as people do: 2 before 10."""
+    # Text and numbers alternate, text first, so two keys always compare like with like.
+    return [int(t) if t.isdecimal() else t.lower() for t in re.split(r"([0-9]+)", str(path))]
+
+
+def open_images(source: str | Path, *, fps: float | None = None) -> "ImageSource":
+    """Open a folder, a glob pattern or one picture; see :class:`ImageSource`.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such file, folder, or match.
+    SourceUnreadableError
+        If a folder holds no pictures, or the first picture cannot be read.
+    """
+    path = Path(source).expanduser()
+    suffixes = " ".join(IMAGE_SUFFIXES)
+    if path.is_dir():
+        files = _pictures(list(path.iterdir()))
+        if not files:
+            raise SourceUnreadableError(f"no pictures in the folder {source}: expected {suffixes}")
+    elif path.exists():
+        files = [path]
+    elif glob.has_magic(str(source)):
+        matches = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        files = _pictures(matches)
+        if not files:
+            raise SourceNotFoundError(
+                f"no picture matches {source}: expected files {suffixes} (quote the pattern, or "
+                "the shell expands it)"
+            )
+    else:
+        raise SourceNotFoundError(f"no such file: {source}")
+    return ImageSource(str(source), files, DEFAULT_RATE_HZ if fps is None else fps, fps is None)
+
+
+def _pictures(paths: list[Path]) -> list[Path]:
+    """Keep visible files with a picture's suffix, in natural order."""
+    wanted = (
+        p
+        for p in paths
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+    return sorted(wanted, key=natural_key)
+
+
+def _decode(path: Path) -> NDArray[Any] | None:
+    """Read one picture as it is stored; None where it cannot be read."""
+    try:
+        data = np.fromfile(path, np.uint8)  # cv2 itself cannot open every path
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except (OSError, cv2.error):
+        return None
+
+
+class ImageSource:
+    """Still pictures in natural order, a fixed time apart.
+
+    Parameters
+    ----------
+    name : str
+        The source as the user named it.
+    files : list of Path
+        At least one.
+    rate_hz : float
+        Pictures per second.
+    assumed : bool
+        True where nobody gave that rate.
+    """
+
+    def __init__(self, name: str, files: list[Path], rate_hz: float, assumed: bool) -> None:
+        if not (np.isfinite(rate_hz) and rate_hz > 0):
+            raise ValueError(f"fps must be positive and finite, got {rate_hz}")
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self._files, self._rate_hz = files, rate_hz
+        self._closed = False
+        first = _decode(files[0])
+        if first is None:
+            raise SourceUnreadableError(f"{files[0]} is not a picture that can be read")
+        self._shift = choose_shift(first)
+        try:
+            shape_px = to_grey(first, self._shift).shape
+        except ValueError as error:
+            raise SourceUnreadableError(f"{files[0]}: {error}") from error
+        rate = f"{rate_hz:g} frames a second {'assumed' if assumed else 'as given'}"
+        self._info = SourceInfo(
+            name=name,
+            kind="images",
+            live=False,
+            shape_px=(shape_px[0], shape_px[1]),
+            rate_hz=rate_hz,
+            frame_count=len(files),
+            spacing_mm=None,
+            times_from=f"no times in image files: {rate}",
+            notes=describe(first, self._shift),
+        )
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of the source."""
+        return self._info
+
+    @property
+    def driver_drops(self) -> int:
+        """Nothing is ever lost from files."""
+        return 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, path in enumerate(self._files):
+            if self._closed:
+                return
+            yield self._read(index, path)
+
+    def _read(self, index: int, path: Path) -> Frame:
+        where = f"after {index} of {len(self._files)} pictures: {path}"
+        picture = _decode(path)
+        if picture is None:
+            raise SourceLostError(f"{where} cannot be read")
+        try:
+            pixels = to_grey(picture, self._shift)
+        except ValueError as error:
+            raise SourceLostError(f"{where}: {error}") from error
+        return Frame(pixels, index, round(index * 1e9 / self._rate_hz), monotonic_ns())
+
+    def close(self) -> None:
+        """End the iteration before its next picture."""
+        self._closed = True
+
+    def __enter__(self) -> "ImageSource":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

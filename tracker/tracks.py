@@ -1,0 +1,187 @@
+"""The tracker: vessels that keep their identity from frame to frame.
+
+The one place of the tracking stage that holds state. Each update moves every track to the new
+time, pairs tracks with detections, and lets tracks be born, confirmed, coast and end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from veintrack.tracker import kalman
+from veintrack.tracker.association import associate
+from veintrack.tracker.frame import Detection, Spacing, Track, TrackStatus
+from veintrack.tracker.kalman import Gaussian
+from veintrack.tracker.measure import measure
+
+__all__ = ["TrackSettings", "VeinTracker"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSettings:
+    """How vessels move, and when a track is believed or given up.
+
+    Attributes
+    ----------
+    accel_psd_px2_s3 : float
+        White-noise acceleration, px²/s³: how quickly a vessel may change its velocity.
+    birth_speed_px_s : float
+        Standard deviation of the unknown velocity of a new track.
+    gate : float
+        Largest squared Mahalanobis distance of a pair; 13.8 is 99.9 % of chi-squared with two
+        degrees of freedom.
+    confirm_hits : int
+        Detections that a track needs before it is believed.
+    tentative_s : float
+        A track that is not confirmed ends after this long unseen.
+    coast_s : float
+        A confirmed track that is not seen is predicted for this long, then lost.
+    """
+
+    accel_psd_px2_s3: float = 3000.0
+    birth_speed_px_s: float = 60.0
+    gate: float = 13.8
+    confirm_hits: int = 3
+    tentative_s: float = 0.1
+    coast_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
+
+
+@dataclass(slots=True)
+class _Life:
+    """One track as the tracker keeps it."""
+
+    id: int
+    state: Gaussian
+    seen_ns: int
+    hits: int
+    last: Detection
+    status: TrackStatus = TrackStatus.TENTATIVE
+
+
+class VeinTracker:
+    """Follows vessels from detections alone; usable without the rest of veintrack.
+
+    Not thread safe: one tracker belongs to one thread. Its answers depend on nothing but its
+    settings and the updates it was given.
+    """
+
+    def __init__(self, settings: TrackSettings | None = None) -> None:
+        self.settings = settings or TrackSettings()
+        self._lives: list[_Life] = []
+        self._now_ns: int | None = None
+        self._born = 0
+        self._confirmed = 0
+
+    @property
+    def confirmed_count(self) -> int:
+        """Tracks that were ever confirmed."""
+        return self._confirmed
+
+    def update(
+        self,
+        detections: Sequence[Detection],
+        capture_ns: int,
+        *,
+        spacing_mm: Spacing | None = None,
+        top_px: float = 0.0,
+    ) -> list[Track]:
+        """Take in the detections of one frame.
+
+        Parameters
+        ----------
+        detections : sequence of Detection
+            What was found; may be empty.
+        capture_ns : int
+            When the frame was taken, in nanoseconds; never earlier than the last one.
+        spacing_mm : tuple of float, optional
+            ``(row_mm, col_mm)``; measurements carry millimetres where it is given.
+        top_px : float
+            First row of the scan area, from which depth counts.
+
+        Returns
+        -------
+        list of Track
+            Every live track, tentative ones too, and those that ended in this frame; by id.
+
+        Raises
+        ------
+        ValueError
+            If time runs backwards.
+        """
+        if self._now_ns is not None and capture_ns < self._now_ns:
+            raise ValueError(
+                f"capture_ns must not run backwards: got {capture_ns} after {self._now_ns}"
+            )
+        self._predict(capture_ns)
+        matches = associate([life.state for life in self._lives], detections, self.settings.gate)
+        for index, found in matches.pairs:
+            self._see(self._lives[index], detections[found], capture_ns)
+        for index in matches.free_tracks:
+            self._miss(self._lives[index], capture_ns)
+        for found in matches.free_detections:
+            self._bear(detections[found], capture_ns)
+        tracks = [_snapshot(life, capture_ns, spacing_mm, top_px) for life in self._lives]
+        self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
+        return tracks
+
+    def _predict(self, capture_ns: int) -> None:
+        dt_s = 0.0 if self._now_ns is None else (capture_ns - self._now_ns) * 1e-9
+        self._now_ns = capture_ns
+        if not self._lives:
+            return
+        move = kalman.step(dt_s, self.settings.accel_psd_px2_s3)
+        for life in self._lives:
+            life.state = kalman.predict(life.state, move)
+
+    def _see(self, life: _Life, found: Detection, capture_ns: int) -> None:
+        life.state = kalman.update(life.state, found.centroid_px, found.covariance_px2)
+        life.hits += 1
+        life.seen_ns = capture_ns
+        life.last = found
+        self._promote(life)
+
+    def _promote(self, life: _Life) -> None:
+        if life.status is TrackStatus.COASTING:
+            life.status = TrackStatus.CONFIRMED
+        elif life.status is TrackStatus.TENTATIVE and life.hits >= self.settings.confirm_hits:
+            life.status = TrackStatus.CONFIRMED
+            self._confirmed += 1
+
+    def _miss(self, life: _Life, capture_ns: int) -> None:
+        unseen_s = (capture_ns - life.seen_ns) * 1e-9
+        believed = life.status is not TrackStatus.TENTATIVE
+        limit_s = self.settings.coast_s if believed else self.settings.tentative_s
+        if unseen_s > limit_s:
+            life.status = TrackStatus.LOST
+        elif believed:
+            life.status = TrackStatus.COASTING
+
+    def _bear(self, found: Detection, capture_ns: int) -> None:
+        self._born += 1
+        state = kalman.birth(
+            found.centroid_px, found.covariance_px2, self.settings.birth_speed_px_s
+        )
+        life = _Life(self._born, state, capture_ns, hits=1, last=found)
+        self._promote(life)
+        self._lives.append(life)
+
+
+def _snapshot(life: _Life, capture_ns: int, spacing_mm: Spacing | None, top_px: float) -> Track:
+    seen = life.last if life.seen_ns == capture_ns else None
+    dx, dy = life.state.position_px - life.last.centroid_px
+    left, top, width, height = life.last.box_px
+    return Track(
+        id=life.id,
+        status=life.status,
+        centroid_px=life.state.position_px,
+        velocity_px_s=life.state.mean[2:],
+        covariance_px2=life.state.position_cov_px2,
+        box_px=life.last.box_px if seen else (left + dx, top + dy, width, height),
+        score=life.last.score,
+        detection=seen,
+        measurement=measure(seen, spacing_mm, top_px) if seen else None,
+    )
