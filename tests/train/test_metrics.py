@@ -1,0 +1,82 @@
+"""Loss and scores against closed forms and a second implementation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veintrack.train.metrics import PooledScores, bce_dice_loss
+
+
+def test_the_loss_of_an_undecided_network_is_known() -> None:
+    target = torch.zeros(2, 1, 4, 4)
+    target[:, :, :2] = 1  # half of 32 pixels
+    # Every probability is 1/2: log 2, and Dice (2 * 8 + 1) / (16 + 16 + 1).
+    expected = math.log(2) + 1 - 17 / 33
+    assert float(bce_dice_loss(torch.zeros(2, 1, 4, 4), target)) == pytest.approx(expected)
+
+
+def test_the_loss_vanishes_where_all_is_right() -> None:
+    target = torch.zeros(1, 2, 4, 4)
+    target[:, 0, 1:3] = 1
+    assert float(bce_dice_loss(60 * target - 30, target)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_loss_is_the_mean_over_classes() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    each = [bce_dice_loss(logits[:, c : c + 1], target[:, c : c + 1]) for c in range(3)]
+    torch.testing.assert_close(bce_dice_loss(logits, target), torch.stack(each).mean())
+
+
+def test_the_loss_refuses_shapes_that_would_broadcast() -> None:
+    with pytest.raises(ValueError, match="must have one shape"):
+        bce_dice_loss(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4, 1))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 255), st.integers(1, 3))
+def test_scores_equal_counting_at_every_threshold(seed: int, level: int, batches: int) -> None:
+    rng = np.random.default_rng(seed)
+    probability = rng.random((batches, 2, 1, 6, 6), np.float32)
+    target = rng.random((batches, 2, 1, 6, 6), np.float32) < rng.random()
+    scores = PooledScores(1)
+    for p, t in zip(probability, target, strict=True):
+        scores.update(torch.from_numpy(p), torch.from_numpy(t).float())
+    at = scores.at(level / 256)
+    found = probability >= level / 256
+    both, either = (found & target).sum(), (found | target).sum()
+    total = found.sum() + target.sum()
+    assert at.dice == pytest.approx(2 * both / total if total else 1)
+    assert at.iou == pytest.approx(both / either if either else 1)
+    assert at.pixel_accuracy == pytest.approx((found == target).mean())
+    assert scores.best().dice >= at.dice - 1e-12
+
+
+def test_the_best_threshold_lies_between_what_is_and_what_is_not() -> None:
+    scores = PooledScores(1)
+    probability = torch.tensor([0.1, 0.3, 0.7, 0.9]).view(1, 1, 2, 2)
+    scores.update(probability, (probability > 0.5).float())
+    best = scores.best()
+    assert best.dice == best.iou == best.pixel_accuracy == 1
+    assert best.threshold == pytest.approx(0.5, abs=0.01)
+    assert float(scores.compute()) == 1
+
+
+def test_false_alarms_on_empty_frames_count() -> None:
+    scores = PooledScores(1)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    scores.update(mask, mask)
+    assert scores.at(0.5).dice == 1
+    scores.update(torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+    assert scores.at(0.5).dice == pytest.approx(2 * 8 / (2 * 8 + 16))
+
+
+def test_classes_are_scored_apart_and_averaged() -> None:
+    scores = PooledScores(2)
+    target = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+    scores.update(torch.ones(1, 2, 4, 4), target)
+    assert scores.at(0.5).dice == pytest.approx(0.5)

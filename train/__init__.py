@@ -1,0 +1,1 @@
+"""Training, and export to the model file. Needs the ``train`` extra."""

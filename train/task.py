@@ -1,0 +1,130 @@
+"""One training step, one validation step, and the averaged weights, for Lightning to run."""
+
+import math
+from copy import deepcopy
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from veintrack.train.augment import Augmentation, augment
+from veintrack.train.metrics import PooledScores, bce_dice_loss
+from veintrack.train.resnet34_unet import ResNet34UNet
+from veintrack.train.settings import TrainSettings
+
+__all__ = ["Batch", "SegmentationTask", "ema_decay", "rate_factor"]
+
+Batch = tuple[Tensor, Tensor]
+"""Images (N, 1, H, W) and masks (N, C, H, W), both uint8, 0 to 255."""
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a network and keeps the moving average of its weights, which is what is judged.
+
+    Averaging: Polyak and Juditsky 1992; exponential, as in Tarvainen and Valpola, "Mean teachers",
+    NeurIPS 2017.
+
+    Parameters
+    ----------
+    network : ResNet34UNet
+        What to train; its weights are changed in place.
+    settings : TrainSettings
+        Rates and ranges.
+    """
+
+    def __init__(self, network: ResNet34UNet, settings: TrainSettings) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = deepcopy(network).requires_grad_(False)
+        self.scores = PooledScores(network.classes)
+        self._settings = settings
+        self._augmentation = Augmentation()
+
+    def on_train_epoch_start(self) -> None:
+        # A resumed run draws what an uninterrupted one would have drawn.
+        torch.manual_seed(
+            (self._settings.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank
+        )
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        image, mask = augment(*_unit(batch), self._augmentation)
+        logits = self.network(image.contiguous(memory_format=torch.channels_last))
+        loss = bce_dice_loss(logits, mask)
+        self.log(
+            "train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(image)
+        )
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        update_average(
+            self.averaged, self.network, ema_decay(self.global_step, self._settings.ema_decay)
+        )
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        image, mask = _unit(batch)
+        self.averaged.eval()
+        logits = self.averaged(image.contiguous(memory_format=torch.channels_last))
+        self.scores.update(torch.sigmoid(logits.float()), mask)
+        loss = bce_dice_loss(logits, mask)
+        self.log("val_loss", loss, batch_size=len(image), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_dice", self.scores.compute(), prog_bar=True)
+        self.scores.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        settings = self._settings
+        optimiser = torch.optim.AdamW(
+            _decay_groups(self.network, settings.weight_decay), settings.lr
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(settings.warmup * steps))
+        schedule = LambdaLR(optimiser, lambda step: rate_factor(step, warmup, steps))
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def _unit(batch: Batch) -> Batch:
+    image, mask = batch
+    return image.float() / 255, mask.float() / 255
+
+
+def _decay_groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Decay the kernels only: scales and offsets have nothing to shrink towards."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def rate_factor(step: int, warmup: int, steps: int) -> float:
+    """Rise linearly over `warmup` steps, then fall along half a cosine to a hundredth.
+
+    Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def ema_decay(step: int, limit: float) -> float:
+    """Share that the average keeps: small at first, so that it soon forgets the first weights."""
+    return min(limit, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def update_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move an average towards a network: weights and running statistics alike."""
+    new = network.state_dict()
+    for name, value in averaged.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(new[name], 1 - decay)
+        else:
+            value.copy_(new[name])
