@@ -98,6 +98,8 @@ def _line(
 
 
 def _text(canvas: U8, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    # A black rim keeps it readable on bright tissue.
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    # A black rim keeps it readable on bright tissue. Not a thicker line: that is set wider.
+    x, y = at
+    rim = [((x + dx, y + dy), (0, 0, 0)) for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1))]
+    for place, ink in [*rim, (at, colour)]:
+        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)

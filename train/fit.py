@@ -23,6 +23,7 @@ from veintrack.train.batches import RunData, prepare_data
 from veintrack.train.callbacks import EpochLog
 from veintrack.train.data import Frames
 from veintrack.train.export import export_model
+from veintrack.train.memory import keep_freed_memory
 from veintrack.train.metrics import PooledScores, Scores
 from veintrack.train.resnet34_unet import ResNet34UNet, load_encoder_weights
 from veintrack.train.settings import TrainSettings
@@ -62,6 +63,7 @@ def fit(settings: TrainSettings) -> Path:
     """
     last = settings.output / "checkpoints" / "last.ckpt"
     _check_output(settings, last)
+    keep_freed_memory()
     network = _start(settings)
     data = prepare_data(settings)
     if _first_process():

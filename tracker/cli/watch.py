@@ -1,11 +1,12 @@
 """The main job: open everything, run the pipeline, write the results, say how it went."""
 
 import json
+import math
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from veintrack._version import __version__
-from veintrack.errors import OutputError, SourceLostError
+from veintrack.errors import OutputError, VeintrackError
 from veintrack.tracker.cli.progress import Progress
 from veintrack.tracker.config import RunConfig
 from veintrack.tracker.overlay import NOTICE
@@ -38,7 +39,7 @@ from veintrack.tracker.tracks import VeinTracker
 
 __all__ = ["watch"]
 
-_DEMO_FRAMES = 300
+_DEMO_FRAMES, _DEMO_RATE_HZ = 300, 30
 
 
 def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> int:
@@ -109,14 +110,15 @@ class _Outcome:
 
 
 def _open(config: RunConfig) -> Source:
-    if config.source == "demo":
-        from veintrack.tracker.sources.demo import open_demo
-
-        frames = config.max_frames or (
-            round(config.duration * 30) + 1 if config.duration else _DEMO_FRAMES
-        )
-        return open_demo(frame_count=frames)
-    return open_source(config.source, spacing_mm=config.spacing, fps=config.fps)
+    frames = _DEMO_FRAMES
+    if config.duration is not None:
+        frames = math.ceil(config.duration * _DEMO_RATE_HZ)
+    return open_source(
+        config.source,
+        spacing_mm=config.spacing,
+        fps=config.fps,
+        demo_frames=config.max_frames or frames,
+    )
 
 
 def _pipeline_settings(config: RunConfig) -> PipelineSettings:
@@ -135,7 +137,8 @@ def _open_views(config: RunConfig, pipeline: Pipeline) -> list[WindowView]:
     if config.view == "window":
         return [open_window(pipeline.stop)]
     if config.view == "auto" and has_screen() and find_spec("pygame"):
-        return [open_window(pipeline.stop)]
+        with suppress(OutputError):  # a screen that is named but refuses: nobody insisted on it
+            return [open_window(pipeline.stop)]
     return []
 
 
@@ -176,7 +179,7 @@ def _track(
                 outcome.ages_ns.append(result.timings.age_ns)
                 outcome.done_ns = result.timings.done_ns
                 progress.show(result, pipeline.drops, source.driver_drops)
-    except SourceLostError as error:
+    except VeintrackError as error:  # the source or the engine failed; what came before stands
         outcome.ended = str(error)
         outcome.problems.append(str(error))
     finally:

@@ -23,7 +23,11 @@ READABLE = (
 
 
 def open_source(
-    source: str | Path, *, spacing_mm: Spacing | None = None, fps: float | None = None
+    source: str | Path,
+    *,
+    spacing_mm: Spacing | None = None,
+    fps: float | None = None,
+    demo_frames: int = 300,
 ) -> Source:
     """Open a source of frames of any kind.
 
@@ -36,6 +40,8 @@ def open_source(
         ``(row_mm, col_mm)``, millimetres per pixel, put into every frame.
     fps : float, optional
         Frames per second: asked of a device, taken for pictures and for videos without times.
+    demo_frames : int
+        Length of ``demo``, which has no end of its own.
 
     Raises
     ------
@@ -50,17 +56,17 @@ def open_source(
         raise ValueError(f"spacing_mm must be positive and finite, got {spacing_mm}")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be positive and finite, got {fps}")
-    opened = _open(source, fps)
+    opened = _open(source, fps, demo_frames)
     return opened if spacing_mm is None else _Spaced(opened, spacing_mm)
 
 
-def _open(source: str | Path, fps: float | None) -> Source:
+def _open(source: str | Path, fps: float | None, demo_frames: int) -> Source:
     """Find the kind of a source; what reads it is imported only now."""
     text = str(source)
     if text == "demo":
         from veintrack.tracker.sources.demo import open_demo
 
-        return open_demo()
+        return open_demo(frame_count=demo_frames)
     if text.isdecimal() or text.startswith("/dev/"):
         from veintrack.tracker.sources.v4l2 import open_v4l2
 
