@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 __all__ = ["EpochLog"]
 
+_SHOWN = ("train_loss", "val_loss", "val_dice", "val_iou", "val_pixel_accuracy")
 _log = logging.getLogger(__name__)
 
 
@@ -35,10 +36,11 @@ class EpochLog(Callback):
         values = trainer.callback_metrics
         images = trainer.num_training_batches * self._batch
         _log.info(
-            "epoch %d/%d: train loss %.3f, val loss %.3f, val dice %.4f; %.1f images/s, %.0f s",
+            "epoch %d/%d: train loss %.3f, val loss %.3f, val dice %.4f, iou %.4f, "
+            "pixel accuracy %.4f; %.1f images/s, %.0f s",
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            *(float(values[name]) for name in ("train_loss", "val_loss", "val_dice")),
+            *(float(values[name]) for name in _SHOWN),
             images / self._trained_s,
             perf_counter() - self._began_s,
         )

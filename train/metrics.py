@@ -103,9 +103,10 @@ class PooledScores(Metric):
         counts = torch.bincount(cell.flatten(), minlength=classes * 2 * BINS)
         self.histogram += counts.view_as(self.histogram)
 
-    def compute(self) -> Tensor:
-        """Return pooled Dice at one half, the mean over classes."""
-        return self._overlap()[0][BINS // 2]
+    def compute(self) -> dict[str, Tensor]:
+        """Return pooled Dice, IoU and pixel accuracy at one half, each the mean over classes."""
+        names = ("dice", "iou", "pixel_accuracy")
+        return {n: c[BINS // 2] for n, c in zip(names, self._overlap(), strict=True)}
 
     def at(self, threshold: float) -> Scores:
         """Return every score at a threshold, which is rounded to a multiple of 1/256."""

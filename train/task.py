@@ -72,7 +72,8 @@ class SegmentationTask(pl.LightningModule):
         self.log("val_loss", loss, batch_size=len(image), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_dice", self.scores.compute(), prog_bar=True)
+        for name, value in self.scores.compute().items():
+            self.log(f"val_{name}", value, prog_bar=name == "dice")
         self.scores.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

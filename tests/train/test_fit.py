@@ -70,6 +70,8 @@ def test_a_run_learns_and_writes_a_readable_model(settings: TrainSettings, train
     assert info.metrics["test"]["threshold"] == pytest.approx(info.threshold, abs=1e-4)
     written = {p.name for p in settings.output.iterdir()}
     assert written == {"model.onnx", "settings.json", "split.json", "checkpoints", "logs"}
+    columns = next((settings.output / "logs").rglob("metrics.csv")).read_text().split("\n", 1)[0]
+    assert {"val_dice", "val_iou", "val_pixel_accuracy", "val_loss"} <= set(columns.split(","))
     stored = json.loads((settings.output / "settings.json").read_text())
     assert stored["labels"] == {"vessel": 2}
     assert stored["precision"] == resolve_precision("auto")

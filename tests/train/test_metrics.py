@@ -62,7 +62,11 @@ def test_the_best_threshold_lies_between_what_is_and_what_is_not() -> None:
     best = scores.best()
     assert best.dice == best.iou == best.pixel_accuracy == 1
     assert best.threshold == pytest.approx(0.5, abs=0.01)
-    assert float(scores.compute()) == 1
+    assert {name: float(value) for name, value in scores.compute().items()} == {
+        "dice": 1,
+        "iou": 1,
+        "pixel_accuracy": 1,
+    }
 
 
 def test_false_alarms_on_empty_frames_count() -> None:
