@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
-from veintrack.tracker.frame import F32, U8, FrameResult, TrackStatus
+from veintrack.tracker.frame import F32, U8, FrameResult, Region, TrackStatus
 from veintrack.tracker.grid import Grid, fit, mask_to_grid
 from veintrack.tracker.phantom import (
     MotionSettings,
@@ -30,7 +30,7 @@ from veintrack.tracker.phantom import (
     VesselSettings,
 )
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
-from veintrack.tracker.segment import GridSegmenter, Region, load_segmenter
+from veintrack.tracker.segment import GridSegmenter, load_segmenter
 from veintrack.tracker.sources.demo import open_demo
 from veintrack.tracker.tracks import VeinTracker
 

@@ -70,6 +70,7 @@ class Figures:
 
     engine: str
     precision: str
+    device: str
     bare_fps: float
     line_fps: float
     line_over_bare: float
@@ -124,6 +125,7 @@ def measure(name: str, precision: str, model: str, pictures: list[U8], turns: in
     return Figures(
         engine=name,
         precision=engine.precision,
+        device=engine.device,
         bare_fps=round(timed / bare_s, 1),
         line_fps=round(timed / line_s, 1),
         line_over_bare=round(float(np.median([b / n for b, n in times])), 3),
@@ -156,13 +158,18 @@ def main() -> None:
         )
     ]
     table = Table(title=f"640x480 frames; the phantom renders {len(pictures) / render_s:.0f} fps")
-    for column in Figures.__slots__:
-        table.add_column(column.replace("_", " "), justify="right")
+    shown = [name for name in Figures.__slots__ if name != "device"]
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="right")
     for one in figures:
-        table.add_row(*(str(value) for value in asdict(one).values()))
+        table.add_row(*(str(getattr(one, name)) for name in shown))
     Console(width=120).print(table)
     if options.json:
         record = {
+            "device": figures[0].device,
+            "model_sha256": read_model_info(resolve_model(options.model)).sha256,
+            "frames": options.frames,
+            "turns": options.turns,
             "phantom_render_fps": round(len(pictures) / render_s, 1),
             "figures": [asdict(one) for one in figures],
         }

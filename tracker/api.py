@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from veintrack.engines.model import DEFAULT_MODEL
-from veintrack.tracker.frame import FrameResult
+from veintrack.tracker.frame import FrameResult, Region
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
-from veintrack.tracker.segment import Region, Segmenter, load_segmenter
+from veintrack.tracker.segment import Segmenter, load_segmenter
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import TrackSettings, VeinTracker
 

@@ -9,8 +9,7 @@ import yaml
 
 from veintrack.engines.model import DEFAULT_MODEL
 from veintrack.tracker.detect import DetectSettings
-from veintrack.tracker.frame import Spacing
-from veintrack.tracker.segment import Region
+from veintrack.tracker.frame import Region, Spacing
 from veintrack.tracker.tracks import TrackSettings
 
 __all__ = ["RunConfig", "make_config", "parse_crop", "parse_spacing", "read_config_file"]

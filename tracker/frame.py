@@ -20,6 +20,7 @@ __all__ = [
     "Frame",
     "FrameResult",
     "Measurement",
+    "Region",
     "Spacing",
     "Timings",
     "Track",
@@ -30,6 +31,7 @@ U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Spacing = tuple[float, float]
+Region = tuple[int, int, int, int]  # x, y, width, height
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,9 +226,12 @@ class FrameResult:
         Every live track, tentative ones too, and those lost in this frame; sorted by id.
     timings : Timings
         Where the time went.
+    scan_area_px : tuple of int or None
+        ``(x, y, width, height)`` of the part of the frame that was looked at; None for all of it.
     """
 
     frame: Frame
     detections: tuple[Detection, ...]
     tracks: tuple[Track, ...]
     timings: Timings
+    scan_area_px: Region | None = None

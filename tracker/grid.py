@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from veintrack.tracker.frame import F32, F64, U8
+from veintrack.tracker.frame import F32, F64, U8, Region
 
 __all__ = ["Grid", "fit", "image_to_grid", "mask_to_grid", "probability_to_frame"]
 
@@ -31,7 +31,7 @@ class Grid:
         ``(x, y, width, height)`` that the region occupies on the grid, in grid px.
     """
 
-    region: tuple[int, int, int, int]
+    region: Region
     shape: tuple[int, int]
     inner: tuple[int, int, int, int]
 
@@ -58,7 +58,7 @@ class Grid:
 def fit(
     frame_shape: tuple[int, int],
     grid_shape: tuple[int, int],
-    region: tuple[int, int, int, int] | None = None,
+    region: Region | None = None,
 ) -> Grid:
     """Lay a frame, or a region of it, on a grid: as large as fits, aspect kept, centred.
 

@@ -1,12 +1,13 @@
 """Results drawn on the picture. State is told by line style as well as by colour."""
 
 import math
+from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
 
-from veintrack.tracker.frame import F64, U8, FrameResult, Track, TrackStatus
+from veintrack.tracker.frame import F64, U8, FrameResult, Region, Track, TrackStatus
 
 __all__ = ["NOTICE", "draw"]
 
@@ -21,49 +22,76 @@ _COLOURS = (
     (0, 94, 213),
     (178, 114, 0),
 )
+_LIGHT = (200, 200, 200)
 _CHI2_95 = 5.991  # 95 % of chi-squared with two degrees of freedom
 _MIN_HEIGHT_PX = 480  # smaller frames are enlarged, or the labels would hide them
 
 
-def draw(result: FrameResult) -> U8:
+def draw(result: FrameResult, area_px: Region | None = None) -> U8:
     """Draw a frame with its tracks.
 
     Confirmed tracks have a solid outline, coasting ones a dashed ellipse where they are predicted;
-    each has its centroid, the 95 % ellipse of it, its identity and, where known, its diameter.
+    each has its centroid, the 95 % ellipse of it, its identity and, where known, its axes.
+
+    Parameters
+    ----------
+    result : FrameResult
+        What to draw.
+    area_px : tuple of int, optional
+        ``(x, y, width, height)`` of the part of the frame to show; all of it by default.
 
     Returns
     -------
     ndarray of shape (K H, K W, 3), uint8
         BGR; K is the whole number that makes the picture at least 480 px high.
     """
-    pixels = result.frame.pixels
-    zoom = max(1, math.ceil(_MIN_HEIGHT_PX / pixels.shape[0]))
-    enlarged = cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    canvas = cast("U8", cv2.cvtColor(enlarged if zoom > 1 else pixels, cv2.COLOR_GRAY2BGR))
+    canvas = _canvas(result.frame.pixels, area_px)
     for track in result.tracks:
         if track.status in (TrackStatus.CONFIRMED, TrackStatus.COASTING):
-            _draw_track(canvas, track, zoom)
-    _text(canvas, f"frame {result.frame.index}", (8, 20), (200, 200, 200))
-    _text(canvas, NOTICE, (8, canvas.shape[0] - 10), (200, 200, 200))
-    return canvas
+            _draw_track(canvas, track)
+    _text(canvas, f"frame {result.frame.index}", (8, 20), _LIGHT)
+    _text(canvas, NOTICE, (8, canvas.pixels.shape[0] - 10), _LIGHT)
+    return canvas.pixels
 
 
-def _draw_track(canvas: U8, track: Track, zoom: int) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Canvas:
+    """A part of a frame, enlarged and in colour, to draw on."""
+
+    pixels: U8
+    zoom: int
+    origin_px: F64
+
+    def place(self, points_px: F64) -> F64:
+        """Map frame coordinates, shape (..., 2), to pixels of the canvas."""
+        mapped: F64 = (points_px - self.origin_px + 0.5) * self.zoom - 0.5
+        return mapped
+
+
+def _canvas(pixels: U8, area_px: Region | None) -> _Canvas:
+    x, y, width, height = area_px or (0, 0, pixels.shape[1], pixels.shape[0])
+    part = pixels[y : y + height, x : x + width]
+    zoom = max(1, math.ceil(_MIN_HEIGHT_PX / height))
+    enlarged = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    colour = cv2.cvtColor(enlarged if zoom > 1 else part, cv2.COLOR_GRAY2BGR)
+    return _Canvas(cast("U8", colour), zoom, np.array([x, y], np.float64))
+
+
+def _draw_track(canvas: _Canvas, track: Track) -> None:
     colour = _COLOURS[(track.id - 1) % len(_COLOURS)]
-    found = track.detection
-    if found is not None and found.contour_px is not None:
-        _line(canvas, found.contour_px.astype(np.float64), zoom, colour)
+    left, top, width, height = track.box_px
+    if track.detection is not None and track.detection.contour_px is not None:
+        _line(canvas, track.detection.contour_px.astype(np.float64), colour)
     else:
-        _, _, width, height = track.box_px
         shape = np.diag([width / 2, height / 2])
-        _line(canvas, track.centroid_px + _circle() @ shape, zoom, colour, dashed=True)
+        _line(canvas, track.centroid_px + _circle() @ shape, colour, dashed=True)
     values, vectors = np.linalg.eigh(track.covariance_px2)
     spread = vectors * np.sqrt(np.maximum(values, 0) * _CHI2_95)
-    _line(canvas, track.centroid_px + _circle() @ spread.T, zoom, (255, 255, 255))
-    x, y = _to_canvas(track.centroid_px[None], zoom)[0] // 16
-    cv2.drawMarker(canvas, (int(x), int(y)), colour, cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
-    left, top = track.box_px[0] * zoom, track.box_px[1] * zoom
-    _text(canvas, _label(track), (int(left), max(int(top) - 6, 14)), colour)
+    _line(canvas, track.centroid_px + _circle() @ spread.T, (255, 255, 255))
+    x, y = np.rint(canvas.place(track.centroid_px)).astype(int)
+    cv2.drawMarker(canvas.pixels, (int(x), int(y)), colour, cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
+    x, y = canvas.place(np.array([left, top])).astype(int)
+    _text(canvas, _label(track), (int(x), max(int(y) - 6, 14)), colour)
 
 
 def _label(track: Track) -> str:
@@ -80,26 +108,19 @@ def _circle() -> F64:
     return np.column_stack([np.cos(turn), np.sin(turn)])
 
 
-def _to_canvas(points_px: F64, zoom: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.int32]]":
-    """Frame coordinates to OpenCV's fixed point: sixteenths of an enlarged pixel."""
-    return np.rint(((points_px + 0.5) * zoom - 0.5) * 16).astype(np.int32)
-
-
 def _line(
-    canvas: U8, points_px: F64, zoom: int, colour: tuple[int, int, int], *, dashed: bool = False
+    canvas: _Canvas, points_px: F64, colour: tuple[int, int, int], *, dashed: bool = False
 ) -> None:
-    points = _to_canvas(points_px, zoom)
-    if not dashed:
-        cv2.polylines(canvas, [points[:, None]], True, colour, 1, cv2.LINE_AA, shift=4)
-        return
-    for start in range(0, len(points), 4):
-        piece = points[start : start + 3]
-        cv2.polylines(canvas, [piece[:, None]], False, colour, 1, cv2.LINE_AA, shift=4)
+    points = np.rint(canvas.place(points_px) * 16).astype(np.int32)  # fixed point, 4 bits
+    pieces = [points[k : k + 3] for k in range(0, len(points), 4)] if dashed else [points]
+    for piece in pieces:
+        cv2.polylines(canvas.pixels, [piece[:, None]], not dashed, colour, 1, cv2.LINE_AA, shift=4)
 
 
-def _text(canvas: U8, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+def _text(canvas: _Canvas, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+    x, y = max(2, min(at[0], canvas.pixels.shape[1] - width - 2)), at[1]
     # A black rim keeps it readable on bright tissue. Not a thicker line: that is set wider.
-    x, y = at
     rim = [((x + dx, y + dy), (0, 0, 0)) for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1))]
-    for place, ink in [*rim, (at, colour)]:
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)
+    for place, ink in [*rim, ((x, y), colour)]:
+        cv2.putText(canvas.pixels, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from veintrack.tracker.detect import DetectSettings, detect
-from veintrack.tracker.frame import Frame, FrameResult, Timings
+from veintrack.tracker.frame import Frame, FrameResult, Region, Timings
 from veintrack.tracker.grid import fit
 from veintrack.tracker.mailbox import Mailbox
 from veintrack.tracker.scanarea import find_scan_area
-from veintrack.tracker.segment import GridSegmenter, Region
+from veintrack.tracker.segment import GridSegmenter
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import VeinTracker
 
@@ -186,7 +186,7 @@ class Pipeline:
         done_ns = time.monotonic_ns()
         since_ns = self._since_ns(frame, begun_ns)
         timings = Timings(t1 - t0, t2 - t1, t3 - t2, done_ns, age_ns=done_ns - since_ns)
-        return FrameResult(frame, detections, tuple(tracks), timings)
+        return FrameResult(frame, detections, tuple(tracks), timings, self._region)
 
     def _since_ns(self, frame: Frame, begun_ns: int) -> int:
         """From when a frame's age counts: its capture, or its turn where nobody waited for it."""

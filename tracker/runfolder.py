@@ -15,8 +15,9 @@ import numpy as np
 from veintrack._version import __version__
 from veintrack.errors import OutputError
 from veintrack.tracker.config import RunConfig
+from veintrack.tracker.frame import Region
 from veintrack.tracker.overlay import NOTICE
-from veintrack.tracker.segment import Region, Segmenter
+from veintrack.tracker.segment import Segmenter
 from veintrack.tracker.sources.base import SourceInfo
 
 __all__ = [

@@ -7,12 +7,11 @@ import numpy as np
 
 from veintrack.engines.base import Engine, open_engine
 from veintrack.engines.model import DEFAULT_MODEL, ModelInfo, read_model_info, resolve_model
-from veintrack.tracker.frame import F32, U8
+from veintrack.tracker.frame import F32, U8, Region
 from veintrack.tracker.grid import Grid, fit, image_to_grid, probability_to_frame
 
-__all__ = ["GridSegmenter", "Region", "Segmenter", "load_segmenter"]
+__all__ = ["GridSegmenter", "Segmenter", "load_segmenter"]
 
-Region = tuple[int, int, int, int]
 _VESSEL = ("vessel", "vein")  # the class to follow, where a model has several
 
 

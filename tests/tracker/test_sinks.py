@@ -4,6 +4,7 @@ import csv
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -144,6 +145,22 @@ def test_the_overlay_shows_outline_identity_and_notice() -> None:
     assert abs(coloured[1].mean() / 4 - 60) < 12
     assert (confirmed != coasting).any()
     assert (plain != 80).any()
+
+
+def test_the_video_leaves_out_what_lies_outside_the_scan_area(tmp_path: Path) -> None:
+    found = seen_vessel()
+    whole = result_of(0, [track_of(found, TrackStatus.CONFIRMED)], [found])
+    whole.frame.pixels[:, :20] = 255  # a name, burnt in
+    area = (20, 10, 120, 100)
+    sink = VideoSink(tmp_path / "o.mp4")
+    sink.write(replace(whole, scan_area_px=area))
+    sink.close()
+    with av.open(str(tmp_path / "o.mp4")) as video:
+        (picture,) = (f.to_ndarray(format="gray") for f in video.decode(video=0))
+    assert picture.shape == (500, 600)
+    assert picture[:, :10].max() < 250
+    drawn = draw(whole, area)
+    assert np.abs(picture.astype(int) - drawn.mean(2)).mean() < 8
 
 
 class Slow:

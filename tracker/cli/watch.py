@@ -13,12 +13,12 @@ from types import FrameType
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from veintrack._version import __version__
 from veintrack.errors import OutputError, VeintrackError
 from veintrack.tracker.cli.progress import Progress
 from veintrack.tracker.config import RunConfig
+from veintrack.tracker.frame import Region
 from veintrack.tracker.overlay import NOTICE
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
 from veintrack.tracker.runfolder import (
@@ -89,7 +89,7 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
         write_record(folder, record)
     except OutputError as error:
         problems.append(str(error))
-    _report(summary, source, folder, console, as_json=as_json)
+    _report(summary, source, pipeline, folder, console, as_json=as_json)
     for problem in problems:
         print(f"veintrack: {problem}", file=sys.stderr)  # noqa: T201
     if outcome.interrupted:
@@ -249,7 +249,13 @@ def _summarise(
 
 
 def _report(
-    summary: Summary, source: Source, folder: Path, console: Console, *, as_json: bool
+    summary: Summary,
+    source: Source,
+    pipeline: Pipeline,
+    folder: Path,
+    console: Console,
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
         print(json.dumps(summary.as_dict()))  # noqa: T201
@@ -260,13 +266,19 @@ def _report(
     rows = {
         "frames": f"{summary.frames}" + (f" of {expected}" if expected else ""),
         "dropped": f"{summary.driver_drops} by the driver, {summary.drops} by us",
+        "scan area": _area_in_words(pipeline.region),
         "sustained": f"{summary.fps:.1f} fps",
         "latency": f"{latency} ms",
         "engine": f"{summary.engine} {summary.precision} on {summary.device}",
         "tracks confirmed": f"{summary.tracks_confirmed}",
         "files": f"{folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}",
     }
-    table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(name, value)
-    Console(highlight=False, soft_wrap=True).print(table)
+        print(f"{name:17} {value}")  # noqa: T201
+
+
+def _area_in_words(area_px: Region | None) -> str:
+    if area_px is None:
+        return "no frame came"
+    x, y, width, height = area_px
+    return f"{width}x{height} px at ({x}, {y})"

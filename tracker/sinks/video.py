@@ -17,7 +17,7 @@ _TIME_BASE = Fraction(1, 90_000)  # the usual clock of video containers
 
 
 class VideoSink:
-    """Draws each result and encodes it.
+    """Draws the scan area of each result and encodes it.
 
     While it is written the file is a row of fragments, readable up to the last one should the
     machine stop; closing turns it into an ordinary MP4.
@@ -33,7 +33,8 @@ class VideoSink:
         self._last_pts = -1
 
     def write(self, result: FrameResult) -> None:
-        picture = draw(result)
+        # What lies outside the scan area may name the patient: it is not recorded.
+        picture = draw(result, result.scan_area_px)
         if self._stream is None:
             self._first_ns = result.frame.capture_ns
             self._stream = self._open_stream(picture)
