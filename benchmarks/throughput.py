@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from rich.console import Console
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from veintrack.engines.base import open_engine
 from veintrack.engines.model import read_model_info, resolve_model
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import U8, Frame
 from veintrack.tracker.grid import fit, image_to_grid
 from veintrack.tracker.phantom import Phantom, demo_settings
@@ -33,7 +33,7 @@ from veintrack.tracker.tracks import VeinTracker
 WARM_UP = 10
 
 
-class Ready:
+class Ready(Closing):
     """Frames that lie in memory."""
 
     driver_drops = 0
@@ -51,17 +51,6 @@ class Ready:
 
     def close(self) -> None:
         """Hold nothing, free nothing."""
-
-    def __enter__(self) -> "Ready":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def run_record(
     summary : Summary, optional
         What the run came to; None while it goes on.
     ended : str, optional
-        Why it ended: ``end of source``, ``interrupted``, or the error.
+        How it ended: ``done``, ``interrupted``, or the error.
     """
     model = segmenter.model
     return {

@@ -1,12 +1,12 @@
 """Frame in, probability out: the network's grid around an engine."""
 
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 
 from veintrack.engines.base import Engine, open_engine
 from veintrack.engines.model import DEFAULT_MODEL, ModelInfo, read_model_info, resolve_model
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import F32, U8, Region
 from veintrack.tracker.grid import Grid, fit, image_to_grid, probability_to_frame
 
@@ -33,7 +33,7 @@ class GridSegmenter(Protocol):
         ...
 
 
-class Segmenter:
+class Segmenter(Closing):
     """A model in an engine, for frames of any size.
 
     Owns the buffer on the network's grid; one thread uses it. Close it, or use it in a ``with``
@@ -115,17 +115,6 @@ class Segmenter:
     def close(self) -> None:
         """Free the engine. Safe to call twice."""
         self.engine.close()
-
-    def __enter__(self) -> "Segmenter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def load_segmenter(

@@ -17,6 +17,7 @@ import numpy as np
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.frame import U8
 from veintrack.tracker.grid import fit, image_to_grid, mask_to_grid
+from veintrack.tracker.naturalorder import natural_key
 
 __all__ = [
     "FrameFile",
@@ -26,7 +27,6 @@ __all__ = [
     "group_frames",
     "lay_on_grid",
     "load_frames",
-    "natural_key",
     "split_groups",
 ]
 
@@ -80,11 +80,6 @@ class Split:
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key under which ``frame2`` comes before ``frame10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def find_frames(folder: Path) -> list[FrameFile]:

@@ -4,13 +4,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pytest
 
 from tests.conftest import disc
 from veintrack.errors import SourceLostError
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame, FrameResult
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
 from veintrack.tracker.segment import Segmenter, load_segmenter
@@ -20,7 +20,7 @@ from veintrack.tracker.tracks import VeinTracker
 RATE_HZ = 100
 
 
-class FakeSource:
+class FakeSource(Closing):
     """Grey tissue with one dark disc that moves to the right, one px a frame."""
 
     driver_drops = 0
@@ -55,17 +55,6 @@ class FakeSource:
 
     def close(self) -> None:
         self.closed.set()
-
-    def __enter__(self) -> "FakeSource":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @pytest.fixture

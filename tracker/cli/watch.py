@@ -105,7 +105,7 @@ class _Outcome:
         self.begun_ns = time.monotonic_ns()
         self.done_ns = self.begun_ns
         self.interrupted = False
-        self.ended = "end of source"
+        self.ended = "done"
         self.problems: list[str] = []
 
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame, Spacing
 from veintrack.tracker.sources.base import Source, SourceInfo
 
@@ -92,7 +92,7 @@ def _open(source: str | Path, fps: float | None, demo_frames: int) -> Source:
     raise SourceUnreadableError(f"{source}: cannot read {what}; readable are: {READABLE}")
 
 
-class _Spaced:
+class _Spaced(Closing):
     """A source whose frames all get the spacing that the user gave."""
 
     def __init__(self, source: Source, spacing_mm: Spacing) -> None:
@@ -108,14 +108,3 @@ class _Spaced:
 
     def close(self) -> None:
         self._source.close()
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

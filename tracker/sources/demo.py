@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame
 from veintrack.tracker.phantom import Phantom, PhantomSettings, demo_settings
 from veintrack.tracker.sources.base import SourceInfo
@@ -11,7 +11,7 @@ from veintrack.tracker.sources.base import SourceInfo
 __all__ = ["DemoSource", "open_demo"]
 
 
-class DemoSource:
+class DemoSource(Closing):
     """Frames of a :class:`~veintrack.tracker.phantom.Phantom`, in order, as fast as read.
 
     Parameters
@@ -71,17 +71,6 @@ class DemoSource:
     def close(self) -> None:
         """End the iteration before its next frame. Safe to call twice, from any thread."""
         self._closed = True
-
-    def __enter__(self) -> "DemoSource":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_demo(settings: PhantomSettings | None = None, frame_count: int = 300) -> DemoSource:

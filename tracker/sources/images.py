@@ -1,11 +1,9 @@
 """A folder, a glob pattern or a single file of still pictures."""
 
 import glob
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic_ns
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -13,20 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame
+from veintrack.tracker.naturalorder import natural_key
 from veintrack.tracker.sources import IMAGE_SUFFIXES
 from veintrack.tracker.sources.base import SourceInfo
 from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
 
-__all__ = ["DEFAULT_RATE_HZ", "ImageSource", "natural_key", "open_images"]
+__all__ = ["DEFAULT_RATE_HZ", "ImageSource", "open_images"]
 
 DEFAULT_RATE_HZ = 30.0
-
-
-def natural_key(path: Path) -> list[str | int]:
-    """Order names as people do: 2 before 10."""
-    # Text and numbers alternate, text first, so two keys always compare like with like.
-    return [int(t) if t.isdecimal() else t.lower() for t in re.split(r"([0-9]+)", str(path))]
 
 
 def open_images(source: str | Path, *, fps: float | None = None) -> "ImageSource":
@@ -67,7 +61,7 @@ def _pictures(paths: list[Path]) -> list[Path]:
         for p in paths
         if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     )
-    return sorted(wanted, key=natural_key)
+    return sorted(wanted, key=lambda path: natural_key(str(path)))
 
 
 def _decode(path: Path) -> NDArray[Any] | None:
@@ -79,7 +73,7 @@ def _decode(path: Path) -> NDArray[Any] | None:
         return None
 
 
-class ImageSource:
+class ImageSource(Closing):
     """Still pictures in natural order, a fixed time apart.
 
     Parameters
@@ -151,14 +145,3 @@ class ImageSource:
     def close(self) -> None:
         """End the iteration before its next picture."""
         self._closed = True
-
-    def __enter__(self) -> "ImageSource":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

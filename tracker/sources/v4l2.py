@@ -10,7 +10,6 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.errors import SourceLostError, SourceUnreadableError
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import U8, Frame
 from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.base import SourceInfo
@@ -62,7 +62,7 @@ def open_v4l2(
         raise
 
 
-class V4l2Source:
+class V4l2Source(Closing):
     """Frames of a capture device, as they come.
 
     Every frame is handed on, in memory of its own; to skip those that nobody has time for is the
@@ -246,17 +246,6 @@ class V4l2Source:
         self._closed = True
         with self._lock:
             self._device.close()
-
-    def __enter__(self) -> "V4l2Source":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _words(error: OSError) -> str:

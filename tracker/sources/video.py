@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from time import monotonic_ns
-from types import TracebackType
 from typing import cast
 
 import av
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import U8, Frame
 from veintrack.tracker.sources.base import SourceInfo
 from veintrack.tracker.sources.grey import FULL_RANGE
@@ -77,7 +77,7 @@ class StampClock:
         return now_ns
 
 
-class VideoSource:
+class VideoSource(Closing):
     """Frames of a video file, as FFmpeg's libraries decode them.
 
     Luma is taken as it is stored and expanded to 0 to 255 where the file keeps it at 16 to 235.
@@ -249,17 +249,6 @@ class VideoSource:
         self._closed = True
         with self._lock:
             self._container.close()
-
-    def __enter__(self) -> "VideoSource":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _has_luma_plane(picture: av.VideoFrame) -> bool:
