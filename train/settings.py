@@ -108,8 +108,8 @@ class TrainSettings:
             _check(0 < value < 256, f"the value of label {name} must be 1 to 255", value)
         _check(
             self.data is not None or self.phantom > 0,
-            "there is nothing to train on: give a data folder, or phantom frames",
-            self.phantom,
+            "there is nothing to train on: give --data, a folder, or --phantom, a number of frames",
+            "",
         )
         _check(
             self.phantom == 0 or len(self.labels) == 1,

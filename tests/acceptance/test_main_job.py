@@ -294,6 +294,15 @@ def test_a_mistake_is_answered_with_one_line_and_leaves_nothing_behind(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_help_names_every_default(veintrack: Run) -> None:
+    done = veintrack("--help")
+    assert done.returncode == 0
+    words = " ".join(done.stdout.split())
+    for text in ("[a new one under runs/]", "[auto]", "[overlay.mp4]", "not a medical device"):
+        assert text in words
+    assert "[vessel=1]" in " ".join(veintrack("train", "--help").stdout.split())
+
+
 def test_debug_shows_the_traceback(veintrack: Run) -> None:
     done = veintrack("--source", "nowhere.mp4", "--debug")
     assert "Traceback" in done.stderr

@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Live vein tracking in ultrasound video. Research use only, not a medical device.",
     no_args_is_help=False,
     add_completion=False,
+    rich_markup_mode=None,  # it would take [defaults] in brackets for markup
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
