@@ -12,9 +12,10 @@ _log = logging.getLogger(__name__)
 def keep_freed_memory() -> bool:
     """Tell the C library to reuse freed blocks of any size.
 
-    glibc maps every large block afresh and unmaps it when it is freed, so a training step on the
-    CPU, which makes and frees hundreds of megabytes, spends up to half its time in the kernel,
-    clearing pages. See mallopt(3).
+    glibc maps large blocks afresh and unmaps them when they are freed; a training step on the CPU
+    makes and frees hundreds of megabytes, and the kernel clears every page again. See mallopt(3).
+    Measured on two cores, two epochs of 80 frames at 256x256: kernel time 9.5 s before, 4.4 s
+    after; 9.4 images a second before, 10.3 after.
 
     Returns
     -------
