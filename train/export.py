@@ -44,6 +44,7 @@ def export_model(
     metrics: dict[str, Any],
     licence: str,
     size_px: tuple[int, int],
+    arch: str,
 ) -> ModelInfo:
     """Write a network as a model file, complete or not at all.
 
@@ -58,6 +59,8 @@ def export_model(
         Metadata, see `veintrack.engines.model.ModelInfo`.
     size_px : tuple of int
         ``(H, W)`` of the input.
+    arch : str
+        Name of the network, for the file's metadata; no engine needs it.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def export_model(
         metrics=metrics,
         licence=licence,
     )
-    helper.set_model_props(model, props)
+    helper.set_model_props(model, props | {"arch": arch})
     model.producer_name, model.producer_version = "veintrack", __version__
     onnx.checker.check_model(model, full_check=True)
     return _write(model.SerializeToString(), path)

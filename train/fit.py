@@ -25,7 +25,8 @@ from veintrack.train.data import Frames
 from veintrack.train.export import export_model
 from veintrack.train.memory import keep_freed_memory
 from veintrack.train.metrics import PooledScores, Scores
-from veintrack.train.resnet34_unet import ResNet34UNet, load_encoder_weights
+from veintrack.train.networks import count_multiply_adds, count_parameters, make_network
+from veintrack.train.resnet34_unet import SegmentationNetwork, load_encoder_weights
 from veintrack.train.settings import TrainSettings
 from veintrack.train.task import SegmentationTask
 
@@ -40,9 +41,9 @@ _log = logging.getLogger(__name__)
 def fit(settings: TrainSettings) -> Path:
     """Train, choose the best weights, judge them, and export them.
 
-    The output folder then holds ``model.onnx``, ``settings.json`` (as resolved), ``split.json``
-    (which frame was used for what), ``logs/`` (CSV) and ``checkpoints/`` (``best.ckpt`` by pooled
-    Dice on the validation frames, ``last.ckpt``).
+    The output folder then holds ``model.onnx``, ``settings.json`` (as resolved, and what the
+    network costs), ``split.json`` (which frame was used for what), ``logs/`` (CSV) and
+    ``checkpoints/`` (``best.ckpt`` by pooled Dice on the validation frames, ``last.ckpt``).
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def fit(settings: TrainSettings) -> Path:
     network = _start(settings)
     data = prepare_data(settings)
     if _first_process():
-        _begin_output(settings, data)
+        _begin_output(settings, data, _costs(settings, network))
     with _quiet_lightning():
         trainer = _trainer(settings)
         task = SegmentationTask(network, settings)
@@ -86,18 +87,25 @@ def _first_process() -> bool:
     return all(rank == "0" for rank in ranks)
 
 
-def _start(settings: TrainSettings) -> ResNet34UNet:
+def _start(settings: TrainSettings) -> SegmentationNetwork:
     torch.manual_seed(settings.seed)
-    network = ResNet34UNet(len(settings.labels))
+    network = make_network(settings.arch, len(settings.labels))
     if settings.init is not None:
-        network = load_network(settings.init, len(settings.labels))
+        network = load_network(settings.init, len(settings.labels), settings.arch)
     if settings.encoder_weights is not None:
         load_encoder_weights(network, settings.encoder_weights)
     return network
 
 
-def load_network(checkpoint: Path, classes: int) -> ResNet34UNet:
+def load_network(checkpoint: Path, classes: int, arch: str) -> SegmentationNetwork:
     """Read the averaged weights out of a checkpoint of a run.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        ``best.ckpt`` or ``last.ckpt``.
+    classes, arch : int, str
+        What that run trained, see `veintrack.train.networks.make_network`.
 
     Raises
     ------
@@ -112,11 +120,11 @@ def load_network(checkpoint: Path, classes: int) -> ResNet34UNet:
         ) from error
     prefix = "averaged."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    network = ResNet34UNet(classes)
+    network = make_network(arch, classes)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{checkpoint} holds no ResNet34-UNet with {classes} class(es)") from error
+        raise ValueError(f"{checkpoint} holds no {arch} with {classes} class(es)") from error
     return network
 
 
@@ -137,7 +145,21 @@ def _check_output(settings: TrainSettings, last: Path) -> None:
         )
 
 
-def _begin_output(settings: TrainSettings, data: RunData) -> None:
+def _costs(settings: TrainSettings, network: SegmentationNetwork) -> dict[str, int]:
+    size_px = settings.size_px
+    parameters, multiply_adds = count_parameters(network), count_multiply_adds(network, size_px)
+    _log.info(
+        "network %s: %.2f million parameters, %.2f billion multiply-adds for a frame of %d x %d px",
+        settings.arch,
+        parameters / 1e6,
+        multiply_adds / 1e9,
+        size_px,
+        size_px,
+    )
+    return {"parameters": parameters, "multiply_adds": multiply_adds}
+
+
+def _begin_output(settings: TrainSettings, data: RunData, costs: dict[str, int]) -> None:
     output = settings.output
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -145,7 +167,8 @@ def _begin_output(settings: TrainSettings, data: RunData) -> None:
             for name in _WRITTEN:  # nothing else of a user's own is touched
                 path = output / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        resolved = settings.to_json() | {"precision": resolve_precision(settings.precision)}
+        precision = resolve_precision(settings.precision)
+        resolved = settings.to_json() | {"precision": precision} | costs
         (output / "settings.json").write_text(json.dumps(resolved, indent=2) + "\n")
         (output / "split.json").write_text(json.dumps(data.split_names, indent=2) + "\n")
     except OSError as error:
@@ -201,7 +224,8 @@ def _trainer(settings: TrainSettings) -> pl.Trainer:
 
 
 def _finish(settings: TrainSettings, data: RunData, device: torch.device) -> None:
-    network = load_network(settings.output / "checkpoints" / "best.ckpt", len(settings.labels))
+    best = settings.output / "checkpoints" / "best.ckpt"
+    network = load_network(best, len(settings.labels), settings.arch)
     network.to(device)
     val = evaluate(network, data.val, settings.batch).best()
     metrics = {"val": _report(val, data.val)}
@@ -217,6 +241,7 @@ def _finish(settings: TrainSettings, data: RunData, device: torch.device) -> Non
         metrics=metrics,
         licence=settings.licence or "not stated; research use only",
         size_px=(settings.size_px, settings.size_px),
+        arch=settings.arch,
     )
     _log.info("model %s: %s", settings.output / MODEL_FILE, json.dumps(metrics))
 
@@ -226,7 +251,7 @@ def _report(scores: Scores, frames: Frames) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def evaluate(network: ResNet34UNet, frames: Frames, batch: int = 8) -> PooledScores:
+def evaluate(network: SegmentationNetwork, frames: Frames, batch: int = 8) -> PooledScores:
     """Count a network's right and wrong pixels over frames, in 32 bits, on its own device."""
     network.eval()
     device = next(network.parameters()).device

@@ -2,21 +2,31 @@
 
 Encoder: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, table 1,
 34 layers. Decoder: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
-Segmentation", MICCAI 2015, with nearest upsampling in place of up-convolutions.
+Segmentation", MICCAI 2015, with nearest upsampling in place of up-convolutions. The encoder and
+what lies before and after it serve the other networks too (`veintrack.train.baselines`).
 """
 
 import pickle
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-__all__ = ["STRIDE", "ResNet34Encoder", "ResNet34UNet", "load_encoder_weights"]
+__all__ = [
+    "STRIDE",
+    "ResNet34Encoder",
+    "ResNet34UNet",
+    "SegmentationNetwork",
+    "conv_bn_relu",
+    "initialise",
+    "load_encoder_weights",
+]
 
 STRIDE = 32
-"""The deepest feature map is this many times smaller than the input."""
+"""The deepest feature map is this many times smaller than the input, if no stage is dilated."""
 
 _DECODER_CHANNELS = (256, 128, 64, 32, 16)
 # Mean and standard deviation of ImageNet's three channels, averaged: what published encoder
@@ -27,11 +37,15 @@ _MEAN, _STD = 0.449, 0.226
 class _BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 5 left)."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, dilations: tuple[int, int]
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(
+            channels_in, channels, 3, stride, dilations[0], dilations[0], bias=False
+        )
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, dilations[1], dilations[1], bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
@@ -46,21 +60,38 @@ class _BasicBlock(nn.Module):
         return out
 
 
-def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = _BasicBlock(channels_in, channels, stride)
-    return nn.Sequential(first, *(_BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
+def _stage(
+    channels_in: int, channels: int, blocks: int, stride: int, dilation: int = 1
+) -> nn.Sequential:
+    # The first convolution still sees the map before the stride, so it keeps its own spacing.
+    first = _BasicBlock(channels_in, channels, stride, (1, dilation))
+    rest = (_BasicBlock(channels, channels, 1, (dilation, dilation)) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)
 
 
 class ResNet34Encoder(nn.Module):
     """The 34-layer residual network without its classifier, for one grey channel.
 
     Parameters bear torchvision's names, so that published weights fit.
+
+    Parameters
+    ----------
+    output_stride : int
+        How many times smaller than the input the deepest feature map is: 32 as published, or 16,
+        where the last stage samples as densely as the one before it and spreads its kernels
+        instead (Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation",
+        2017, section 3.1). Parameters and their names are the same.
     """
 
     channels = (64, 64, 128, 256, 512)
 
-    def __init__(self) -> None:
+    def __init__(self, output_stride: int = STRIDE) -> None:
         super().__init__()
+        if output_stride not in (STRIDE // 2, STRIDE):
+            raise ValueError(
+                f"output_stride must be {STRIDE // 2} or {STRIDE}, got {output_stride}"
+            )
+        dilation = STRIDE // output_stride
         self.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
@@ -68,10 +99,10 @@ class ResNet34Encoder(nn.Module):
         self.layer1 = _stage(64, 64, blocks=3, stride=1)
         self.layer2 = _stage(64, 128, blocks=4, stride=2)
         self.layer3 = _stage(128, 256, blocks=6, stride=2)
-        self.layer4 = _stage(256, 512, blocks=3, stride=2)
+        self.layer4 = _stage(256, 512, blocks=3, stride=2 // dilation, dilation=dilation)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the feature maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input's size."""
+        """Return the feature maps at 1/2, 1/4, 1/8, 1/16 and 1/output_stride of the size."""
         features = [self.relu(self.bn1(self.conv1(x)))]
         x = self.maxpool(features[0])
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -80,54 +111,30 @@ class ResNet34Encoder(nn.Module):
         return features
 
 
-class _DecoderBlock(nn.Module):
-    """Double the size, take in the skip, then convolve twice."""
-
-    def __init__(self, channels_in: int, channels_skip: int, channels: int) -> None:
-        super().__init__()
-        self.convs = nn.Sequential(
-            *_conv_bn_relu(channels_in + channels_skip, channels),
-            *_conv_bn_relu(channels, channels),
-        )
-
-    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        x = interpolate(x, scale_factor=2.0, mode="nearest")
-        if skip is not None:
-            x = torch.cat([x, skip], dim=1)
-        out: Tensor = self.convs(x)
-        return out
-
-
-def _conv_bn_relu(channels_in: int, channels: int) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
-    return conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-
-
-class ResNet34UNet(nn.Module):
-    """Grey picture in, one logit per pixel and class out.
+class SegmentationNetwork(nn.Module, ABC):
+    """Grey picture in, one logit per pixel and class out; how, is up to the class's `decode`.
 
     Parameters
     ----------
     classes : int
         Output channels C; each is a yes or no of its own (sigmoid, not softmax).
+    output_stride : int
+        Of the encoder.
+
+    Attributes
+    ----------
+    smallest_batch : int
+        Frames that a training step needs for batch normalisation to have something to average.
     """
 
-    def __init__(self, classes: int = 1) -> None:
+    smallest_batch: ClassVar[int] = 1
+
+    def __init__(self, classes: int = 1, output_stride: int = STRIDE) -> None:
         super().__init__()
         if classes < 1:
             raise ValueError(f"classes must be at least 1, got {classes}")
         self.classes = classes
-        self.encoder = ResNet34Encoder()
-        *skips, deepest = self.encoder.channels
-        inputs = (deepest, *_DECODER_CHANNELS[:-1])
-        self.decoder = nn.ModuleList(
-            _DecoderBlock(channels_in, channels_skip, channels)
-            for channels_in, channels_skip, channels in zip(
-                inputs, (*reversed(skips), 0), _DECODER_CHANNELS, strict=True
-            )
-        )
-        self.head = nn.Conv2d(_DECODER_CHANNELS[-1], classes, kernel_size=1)
-        _initialise(self)
+        self.encoder = ResNet34Encoder(output_stride)
 
     def forward(self, grey: Tensor) -> Tensor:
         """Segment a batch.
@@ -151,11 +158,11 @@ class ResNet34UNet(nn.Module):
             not torch._C._get_tracing_state()
         ):  # sizes are no plain numbers while the export looks on
             _check_shape(tuple(grey.shape))
-        *skips, x = self.encoder((grey - _MEAN) / _STD)
-        for block in self.decoder:
-            x = block(x, skips.pop() if skips else None)
-        logits: Tensor = self.head(x)
-        return logits
+        return self.decode(self.encoder((grey - _MEAN) / _STD))
+
+    @abstractmethod
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Turn the encoder's five feature maps into logits of the input's size."""
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
@@ -166,7 +173,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         )
 
 
-def _initialise(network: nn.Module) -> None:
+def initialise(network: nn.Module) -> None:
     """He initialisation for rectifiers (He et al., ICCV 2015, section 2.2)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -175,7 +182,64 @@ def _initialise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def load_encoder_weights(network: ResNet34UNet, file: Path) -> None:
+def conv_bn_relu(
+    channels_in: int, channels: int, size: int = 3, dilation: int = 1
+) -> tuple[nn.Module, ...]:
+    """Return the layers of a convolution that keeps the size, normalised and rectified."""
+    padding = dilation * (size // 2)
+    conv = nn.Conv2d(channels_in, channels, size, padding=padding, dilation=dilation, bias=False)
+    return conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+
+
+class _DecoderBlock(nn.Module):
+    """Double the size, take in the skip, then convolve twice."""
+
+    def __init__(self, channels_in: int, channels_skip: int, channels: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            *conv_bn_relu(channels_in + channels_skip, channels),
+            *conv_bn_relu(channels, channels),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = interpolate(x, scale_factor=2.0, mode="nearest")
+        if skip is not None:
+            x = torch.cat([x, skip], dim=1)
+        out: Tensor = self.convs(x)
+        return out
+
+
+class ResNet34UNet(SegmentationNetwork):
+    """The network that veintrack ships: a decoder block for each doubling of the size.
+
+    Parameters
+    ----------
+    classes : int
+        Output channels.
+    """
+
+    def __init__(self, classes: int = 1) -> None:
+        super().__init__(classes)
+        *skips, deepest = self.encoder.channels
+        inputs = (deepest, *_DECODER_CHANNELS[:-1])
+        self.decoder = nn.ModuleList(
+            _DecoderBlock(channels_in, channels_skip, channels)
+            for channels_in, channels_skip, channels in zip(
+                inputs, (*reversed(skips), 0), _DECODER_CHANNELS, strict=True
+            )
+        )
+        self.head = nn.Conv2d(_DECODER_CHANNELS[-1], classes, kernel_size=1)
+        initialise(self)
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        *skips, x = features
+        for block in self.decoder:
+            x = block(x, skips.pop() if skips else None)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def load_encoder_weights(network: SegmentationNetwork, file: Path) -> None:
     """Start the encoder from a torchvision ``resnet34`` state dict.
 
     The three colour channels of its first convolution are summed, which for a grey picture is the

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from veintrack.train.networks import ARCHITECTURES
+
 __all__ = ["TrainSettings"]
 
 # A run may only go on with the data and the network that it began with.
-_FIXED = ("data", "labels", "groups", "size_px", "seed", "val_fraction", "test_fraction")
+_FIXED = ("arch", "data", "labels", "groups", "size_px", "seed", "val_fraction", "test_fraction")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class TrainSettings:
         Folder with ``images/`` and ``masks/``; None trains on phantom frames alone.
     output : Path
         Folder of the run.
+    arch : str
+        Which network; a name in `veintrack.train.networks.ARCHITECTURES`.
     labels : mapping of str to int
         Class names, and their values in the masks; one output channel each, in this order.
     groups : str or None
@@ -59,6 +63,7 @@ class TrainSettings:
 
     output: Path
     data: Path | None = None
+    arch: str = "resnet34-unet"
     labels: Mapping[str, int] = field(default_factory=lambda: {"vessel": 1})
     groups: str | None = None
     val_fraction: float = 0.15
@@ -88,8 +93,19 @@ class TrainSettings:
     licence: str | None = None
 
     def __post_init__(self) -> None:
+        _check(
+            self.arch in ARCHITECTURES,
+            f"arch must be one of {', '.join(ARCHITECTURES)}",
+            self.arch,
+        )
         for name in ("epochs", "batch", "phantom_epochs", "num_nodes", "workers"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1", getattr(self, name))
+        smallest = ARCHITECTURES[self.arch].smallest_batch
+        _check(
+            self.batch >= smallest,
+            f"batch must be at least {smallest} with {self.arch}",
+            self.batch,
+        )
         for name in ("lr", "clip"):
             _check(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
         for name in ("phantom", "weight_decay", "seed"):

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from veintrack.train.augment import Augmentation, augment
 from veintrack.train.metrics import PooledScores, bce_dice_loss
-from veintrack.train.resnet34_unet import ResNet34UNet
+from veintrack.train.resnet34_unet import SegmentationNetwork
 from veintrack.train.settings import TrainSettings
 
 __all__ = ["Batch", "SegmentationTask", "ema_decay", "rate_factor"]
@@ -29,13 +29,13 @@ class SegmentationTask(pl.LightningModule):
 
     Parameters
     ----------
-    network : ResNet34UNet
+    network : SegmentationNetwork
         What to train; its weights are changed in place.
     settings : TrainSettings
         Rates and ranges.
     """
 
-    def __init__(self, network: ResNet34UNet, settings: TrainSettings) -> None:
+    def __init__(self, network: SegmentationNetwork, settings: TrainSettings) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = deepcopy(network).requires_grad_(False)

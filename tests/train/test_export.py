@@ -21,6 +21,7 @@ FACTS = {
     "metrics": {"val": {"dice": 0.5}},
     "licence": "none",
     "size_px": (64, 96),
+    "arch": "resnet34-unet",
 }
 
 

@@ -75,6 +75,8 @@ def test_a_run_learns_and_writes_a_readable_model(settings: TrainSettings, train
     stored = json.loads((settings.output / "settings.json").read_text())
     assert stored["labels"] == {"vessel": 2}
     assert stored["precision"] == resolve_precision("auto")
+    assert (stored["arch"], stored["parameters"]) == ("resnet34-unet", 24_429_969)
+    assert stored["multiply_adds"] == 7_702_839_296 // 4**2  # of 256 x 256
 
 
 def test_the_split_that_is_written_keeps_groups_together(
@@ -104,6 +106,21 @@ def test_a_resumed_run_must_keep_its_split(settings: TrainSettings, trained: Pat
     assert trained.is_file()
     with pytest.raises(ValueError, match="other settings: seed was 0, is 7"):
         fit(replace(settings, resume=True, seed=7))
+    with pytest.raises(ValueError, match="other settings: arch was resnet34-unet, is fcn"):
+        fit(replace(settings, resume=True, arch="fcn"))
+
+
+def test_another_network_can_be_trained(
+    settings: TrainSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arch = "deeplabv3plus"
+    with caplog.at_level(logging.INFO, "veintrack.train"):
+        model = fit(replace(settings, arch=arch, size_px=32, epochs=1, output=tmp_path / "out"))
+    assert read_model_info(model).input_shape == (32, 32)
+    stored = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert stored["arch"] == arch
+    said = f"network {arch}: {stored['parameters'] / 1e6:.2f} million parameters, "
+    assert caplog.records[0].getMessage().startswith(said)
 
 
 def test_there_must_be_a_run_to_resume(settings: TrainSettings, tmp_path: Path) -> None:
@@ -122,12 +139,14 @@ def test_a_used_output_folder_is_not_written_to(settings: TrainSettings, tmp_pat
 
 def test_a_checkpoint_can_be_started_from(trained: Path, tmp_path: Path) -> None:
     best = trained.parent / "checkpoints" / "best.ckpt"
-    assert load_network(best, 1).classes == 1
-    with pytest.raises(ValueError, match="holds no ResNet34-UNet with 2 class"):
-        load_network(best, 2)
+    assert load_network(best, 1, "resnet34-unet").classes == 1
+    with pytest.raises(ValueError, match="holds no resnet34-unet with 2 class"):
+        load_network(best, 2, "resnet34-unet")
+    with pytest.raises(ValueError, match="holds no fcn with 1 class"):
+        load_network(best, 1, "fcn")
     (tmp_path / "x.ckpt").write_bytes(b"?")
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
-        load_network(tmp_path / "x.ckpt", 1)
+        load_network(tmp_path / "x.ckpt", 1, "resnet34-unet")
 
 
 def fake_still(seed: int, height_px: int, width_px: int) -> tuple[Any, Any]:
@@ -159,6 +178,8 @@ def test_without_data_phantom_frames_judge_too(
 
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"arch": "vgg"}, "arch must be one of resnet34-unet, fcn, deeplabv3plus, got vgg"),
+    ({"arch": "deeplabv3plus", "batch": 1}, "at least 2 with deeplabv3plus, got 1"),
     ({"epochs": 0}, "epochs must be at least 1, got 0"),
     ({"lr": 0.0}, "lr must be positive, got 0.0"),
     ({"phantom": -1}, "phantom must not be negative, got -1"),
@@ -241,9 +262,9 @@ def test_the_command_prints_the_scores(
         return trained
 
     monkeypatch.setattr("veintrack.train.fit.fit", fake_fit)
-    train(data=trained.parent, label=["vessel=2"], size=64, output=trained.parent)
+    train(data=trained.parent, label=["vessel=2"], size=64, output=trained.parent, arch="fcn")
     assert received[0].labels == {"vessel": 2}
-    assert received[0].size_px == 64
+    assert (received[0].size_px, received[0].arch) == (64, "fcn")
     out = capsys.readouterr().out
     assert "Dice" in out
     assert str(trained) in out

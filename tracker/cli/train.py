@@ -20,6 +20,9 @@ def train(
             help="Folder that holds images/ and masks/ [phantom frames alone].", metavar="DIR"
         ),
     ] = None,
+    arch: Annotated[
+        str, typer.Option(help="Network: resnet34-unet, fcn or deeplabv3plus.")
+    ] = "resnet34-unet",
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +83,7 @@ def train(
     fit, settings_class = _load()
     settings = settings_class(
         data=data,
+        arch=arch,
         labels=parse_labels(label or ["vessel=1"]),
         groups=groups,
         val_fraction=val,
