@@ -1,1 +1,1 @@
-"""Training, and export to the model file. Needs the ``train`` extra."""
+"""Making and judging models. Training needs the ``train`` extra; scores and reports do not."""

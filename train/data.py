@@ -27,6 +27,8 @@ __all__ = [
     "group_frames",
     "lay_on_grid",
     "load_frames",
+    "match_frames",
+    "read_frame",
     "split_groups",
 ]
 
@@ -95,21 +97,50 @@ def find_frames(folder: Path) -> list[FrameFile]:
             raise SourceNotFoundError(
                 f"no folder {part}: training data is a folder that holds images/ and masks/"
             )
-    images = [p for p in (folder / "images").iterdir() if p.suffix.lower() in _SUFFIXES]
-    if not images:
-        raise SourceNotFoundError(f"no images ({', '.join(sorted(_SUFFIXES))}) in {folder}/images")
-    masks = {p.stem: p for p in (folder / "masks").iterdir() if p.suffix.lower() in _SUFFIXES}
-    missing = sorted((p.name for p in images if p.stem not in masks), key=natural_key)
+    files, missing = match_frames(folder / "images", folder / "masks")
     if missing:
         raise SourceNotFoundError(
-            f"no mask for {len(missing)} of {len(images)} images in {folder}: "
+            f"no mask for {len(missing)} of {len(files) + len(missing)} images in {folder}: "
             f"first {missing[0]}; images/ and masks/ must hold equal names"
         )
-    repeated = [name for name, count in Counter(p.stem for p in images).items() if count > 1]
+    return files
+
+
+def match_frames(images: Path, masks: Path) -> tuple[list[FrameFile], list[str]]:
+    """Pair images with masks of the same name, suffixes aside.
+
+    Parameters
+    ----------
+    images, masks : Path
+        Two folders.
+
+    Returns
+    -------
+    files : list of FrameFile
+        The pairs, in natural order of their names.
+    without_mask : list of str
+        File names of images that have no mask, in the same order.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If a folder is missing, or there are no images.
+    SourceUnreadableError
+        If two images have one name.
+    """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise SourceNotFoundError(f"no folder {folder}")
+    found = [p for p in images.iterdir() if p.suffix.lower() in _SUFFIXES]
+    if not found:
+        raise SourceNotFoundError(f"no images ({', '.join(sorted(_SUFFIXES))}) in {images}")
+    repeated = [name for name, count in Counter(p.stem for p in found).items() if count > 1]
     if repeated:
-        raise SourceUnreadableError(f"{folder}/images holds {repeated[0]!r} under two suffixes")
-    images.sort(key=lambda p: natural_key(p.stem))
-    return [FrameFile(p.stem, p, masks[p.stem]) for p in images]
+        raise SourceUnreadableError(f"{images} holds {repeated[0]!r} under two suffixes")
+    mask_of = {p.stem: p for p in masks.iterdir() if p.suffix.lower() in _SUFFIXES}
+    found.sort(key=lambda p: natural_key(p.stem))
+    files = [FrameFile(p.stem, p, mask_of[p.stem]) for p in found if p.stem in mask_of]
+    return files, [p.name for p in found if p.stem not in mask_of]
 
 
 def load_frames(files: Sequence[FrameFile], labels: Mapping[str, int], size_px: int) -> Frames:
@@ -134,12 +165,7 @@ def load_frames(files: Sequence[FrameFile], labels: Mapping[str, int], size_px: 
     images, masks = [], []
     seen: set[int] = set()
     for file in files:
-        image, mask = _read_grey(file.image), _read_mask(file.mask)
-        if image.shape != mask.shape:
-            raise SourceUnreadableError(
-                f"{file.mask} is {mask.shape[1]}x{mask.shape[0]}, "
-                f"but its image is {image.shape[1]}x{image.shape[0]}"
-            )
+        image, mask = read_frame(file)
         values = np.unique(mask).tolist()
         seen.update(values)
         grey, cover = lay_on_grid(
@@ -164,6 +190,23 @@ def lay_on_grid(image: U8, masks: Sequence[U8], size_px: int) -> tuple[U8, U8]:
     image_to_grid(image, grid, grey)
     cover = np.stack([np.rint(255 * mask_to_grid(mask, grid)).astype(np.uint8) for mask in masks])
     return grey, cover
+
+
+def read_frame(file: FrameFile) -> tuple[U8, U8]:
+    """Read a frame's grey levels and its index mask, both of shape (H, W).
+
+    Raises
+    ------
+    SourceUnreadableError
+        If a file cannot be read, or the mask's size differs from the image's.
+    """
+    image, mask = _read_grey(file.image), _read_mask(file.mask)
+    if image.shape != mask.shape:
+        raise SourceUnreadableError(
+            f"{file.mask} is {mask.shape[1]}x{mask.shape[0]}, "
+            f"but its image is {image.shape[1]}x{image.shape[0]}"
+        )
+    return image, mask
 
 
 def _read_grey(path: Path) -> U8:

@@ -1,0 +1,299 @@
+"""The report of an evaluation: one HTML file that holds everything, figures too."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veintrack.tracker.frame import F64, U8
+from veintrack.train.scores import (
+    Estimate,
+    FrameScores,
+    Summary,
+    calibrate,
+    dice_by_threshold,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Example", "pick_examples", "render_report", "score_rows"]
+
+Mask = NDArray[np.bool_]
+
+# Okabe and Ito's palette, told apart without full colour vision.
+_TRUTH, _MARKED, _CURVE, _GREY = "#E69F00", "#56B4E9", "#0072B2", "#767676"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A frame to show.
+
+    Attributes
+    ----------
+    rank : str
+        Why it is shown: ``best``, ``median`` or ``worst``.
+    scores : FrameScores
+        Its scores.
+    pixels : ndarray of shape (H, W), uint8
+        Grey levels.
+    truth, marked : ndarray of shape (H, W), bool
+        Where the vessel is, and where it was marked.
+    """
+
+    rank: str
+    scores: FrameScores
+    pixels: U8
+    truth: Mask
+    marked: Mask
+
+
+def pick_examples(frames: Sequence[FrameScores], each: int = 3) -> list[tuple[str, FrameScores]]:
+    """Pick frames with the best, the middle and the worst Dice, each frame once at most.
+
+    Parameters
+    ----------
+    frames : sequence of FrameScores
+        Those without a vessel are passed over.
+    each : int
+        Frames of each rank; fewer if there are not three times as many.
+    """
+    order = sorted((f for f in frames if f.vessels), key=lambda f: -(f.dice or 0.0))
+    n = len(order)
+    each = min(each, max(n // 3, 1))
+    middle = (n - each) // 2
+    ranks = {
+        "best": order[:each],
+        "median": order[middle : middle + each],
+        "worst": order[n - each :],
+    }
+    first_rank: dict[str, tuple[str, FrameScores]] = {}
+    for rank, picked in ranks.items():
+        for frame in picked:
+            first_rank.setdefault(frame.name, (rank, frame))
+    return list(first_rank.values())
+
+
+def score_rows(summary: Summary) -> list[tuple[str, str, str]]:
+    """Write a summary as rows of text: score, all frames together, mean of the frames."""
+    pooled, mean, vessels = summary.pooled, summary.mean, summary.vessels
+    rows = [
+        ("Dice", _text(pooled["dice"]), _text(mean["dice"])),
+        ("IoU", _text(pooled["iou"]), _text(mean["iou"])),
+        ("precision", _text(pooled["precision"]), _text(mean["precision"])),
+        ("recall", _text(pooled["recall"]), _text(mean["recall"])),
+        ("pixel accuracy", _text(pooled["pixel_accuracy"]), _text(mean["pixel_accuracy"])),
+        ("  if nothing were marked", _text(pooled["marking_nothing_accuracy"]), ""),
+    ]
+    units = ("px", "mm") if mean["hd95_mm"] else ("px",)
+    for unit in units:
+        rows += [
+            (f"HD95, {unit}", "", _text(mean[f"hd95_{unit}"], 2)),
+            (f"mean surface distance, {unit}", "", _text(mean[f"surface_distance_{unit}"], 2)),
+        ]
+    rows += [
+        ("vessels detected", _text(vessels["detection_rate"]), ""),
+        ("false detections a frame", "", _text(vessels["false_detections"])),
+    ]
+    for unit in units:
+        quantiles = summary.centroid_error_px if unit == "px" else summary.centroid_error_mm
+        rows.append((f"centroid error, {unit}", _text(vessels[f"centroid_error_{unit}"], 2), ""))
+        rows += [
+            (f"  {name}", f"{quantiles[key]:.2f}" if quantiles else "undefined", "")
+            for key, name in (("median", "median"), ("p95", "95th percentile"))
+        ]
+    rows.append(("false alarms, no vessel", "", _text(summary.false_alarms)))
+    return rows
+
+
+def _text(estimate: Estimate | None, digits: int = 3) -> str:
+    if estimate is None:
+        return "undefined"
+    value, low, high = (f"{x:.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def render_report(
+    facts: Mapping[str, str],
+    summary: Summary,
+    frames: Sequence[FrameScores],
+    levels: F64,
+    threshold: float,
+    examples: Sequence[Example],
+    notice: str,
+) -> str:
+    """Render a report as one HTML page that needs no other file.
+
+    Parameters
+    ----------
+    facts : mapping of str to str
+        What was evaluated, and on what.
+    summary : Summary
+        Scores of the set.
+    frames : sequence of FrameScores
+        Scores of each frame.
+    levels : ndarray of shape (3, 256)
+        From :func:`veintrack.train.scores.count_levels`, summed over the frames.
+    threshold : float
+        Probability from which a pixel was marked.
+    examples : sequence of Example
+        Frames to show.
+    notice : str
+        What the results must not be used for.
+    """
+    head = ("score", "all frames together", "mean of frames")
+    calibration = calibrate(levels)
+    parts = [
+        f"<p class=notice>{escape(notice)}</p>",
+        _table(facts.items()),
+        "<h2>Scores</h2>",
+        _table(score_rows(summary), head),
+        f"<p>{escape(_remarks(summary))}</p>",
+        "<h2>Threshold and calibration</h2>",
+        _image(_curves(levels, threshold), "pooled Dice by threshold; reliability diagram"),
+        f"<p>Expected calibration error {calibration.error:.4f}, over all pixels. Nearly all are "
+        "surely background, so it is small for any usable model; the curve says more.</p>",
+        "<h2>Frames</h2>",
+        _image(_histogram(frames), "histogram of Dice over the frames with a vessel"),
+    ]
+    if examples:
+        parts += [
+            "<p>Truth dashed, orange. Marked solid, blue.</p>",
+            _image(_gallery(examples), "best, median and worst frames with outlines"),
+        ]
+    parts += ["<details><summary>Every frame</summary>", _frame_table(frames), "</details>"]
+    return _PAGE.format(body="\n".join(parts))
+
+
+def _remarks(summary: Summary) -> str:
+    missed, empty = summary.frames_without_surface, summary.frames_without_vessel
+    return (
+        "In brackets: 95 % bootstrap percentile intervals over frames, taken for independent. "
+        f"Of {summary.frames} frames, {empty} show no vessel: they count in the left column, and "
+        "the last row is of them alone; the other means are of the frames with a vessel. "
+        f"Surface distances leave out {missed} of these, in which nothing was marked."
+    )
+
+
+def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        # Leading blanks set a row under the one before.
+        texts = (escape(c).replace("  ", "&emsp;") for c in cells)
+        return "<tr>" + "".join(f"<{tag}>{t}</{tag}>" for t in texts) + "</tr>"
+
+    lines = [line(head, "th")] if head else []
+    lines += [line(row, "td") for row in rows]
+    return "\n".join(["<table>", *lines, "</table>"])
+
+
+def _frame_table(frames: Sequence[FrameScores]) -> str:
+    names = ("dice", "iou", "precision", "recall", "hd95_px", "surface_distance_px")
+    rows = (
+        [f.name, *(_number(getattr(f, n)) for n in names), *map(str, _vessels(f))] for f in frames
+    )
+    head = ("frame", "Dice", "IoU", "precision", "recall", "HD95, px", "surface, px")
+    return _table(rows, (*head, "vessels", "detected", "false"))
+
+
+def _vessels(frame: FrameScores) -> tuple[int, int, int]:
+    return frame.vessels, frame.matched, frame.marked - frame.matched
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _curves(levels: F64, threshold: float) -> "Figure":
+    figure = _figure(10, 4.2)
+    left, right = figure.subplots(1, 2)
+    thresholds, dice = dice_by_threshold(levels)
+    left.plot(thresholds, dice, color=_CURVE)
+    left.axvline(threshold, color=_GREY, linestyle="--", label=f"used: {threshold:.3f}")
+    left.set(xlabel="threshold", ylabel="pooled Dice", xlim=(0, 1), ylim=(0, 1))
+    left.legend(frameon=False, loc="lower left")
+    calibration = calibrate(levels)
+    right.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="perfect")
+    right.plot(
+        calibration.confidence, calibration.frequency, color=_CURVE, marker="o", label="model"
+    )
+    right.set(
+        xlabel="probability of vessel, mean of the bin",
+        ylabel="part that is vessel",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+    )
+    right.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _histogram(frames: Sequence[FrameScores]) -> "Figure":
+    figure = _figure(10, 2.8)
+    axes = figure.subplots()
+    dice = [f.dice for f in frames if f.vessels and f.dice is not None]
+    axes.hist(dice, bins=np.linspace(0, 1, 21).tolist(), color=_CURVE, edgecolor="white")
+    axes.set(xlabel="Dice", ylabel="frames", xlim=(0, 1))
+    return figure
+
+
+def _gallery(examples: Sequence[Example]) -> "Figure":
+    columns = min(3, len(examples))
+    rows = -(-len(examples) // columns)
+    figure = _figure(10, 3.5 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, example in zip(grid.flat, examples, strict=False):
+        axes.imshow(example.pixels, cmap="gray", vmin=0, vmax=255)
+        _outline(axes, example.marked, _MARKED, "solid")
+        _outline(axes, example.truth, _TRUTH, "dashed")
+        scores = example.scores
+        axes.set_title(f"{example.rank}: {scores.name}, Dice {scores.dice:.3f}", fontsize=10)
+    return figure
+
+
+def _outline(axes: "Axes", mask: Mask, colour: str, style: str) -> None:
+    if mask.any() and not mask.all():  # otherwise there is no line to draw
+        axes.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=1.4)
+
+
+def _figure(width_in: float, height_in: float) -> "Figure":
+    # Without pyplot there is no state to share and no window system to look for.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
+
+
+def _image(figure: "Figure", description: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>veintrack: evaluation of a segmentation</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+td, th {{ border-bottom: 1px solid #ddd; padding: .15em 1.5em .15em 0; text-align: left; }}
+img {{ max-width: 100%; }}
+.notice {{ font-weight: bold; }}
+</style>
+</head>
+<body>
+<h1>Evaluation of a segmentation</h1>
+{body}
+</body>
+</html>
+"""
