@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from veintrack.train.data import Frames, Split, find_frames, group_frames, load_frames, split_groups
+from veintrack.train.leaks import check_split
 from veintrack.train.phantoms import render_frames
 from veintrack.train.settings import TrainSettings
 
@@ -89,6 +90,8 @@ def prepare_data(settings: TrainSettings) -> RunData:
         settings.seed,
     )
     frames = load_frames(files, settings.labels, settings.size_px)
+    if not settings.allow_leaks:
+        check_split(names, frames.images, split)
     description = f"{len(split.train)} frames of {settings.data.resolve().name}"
     if settings.phantom:
         description += f" and {_synthetic_count(settings)} synthetic frames"

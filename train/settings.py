@@ -33,6 +33,8 @@ class TrainSettings:
         JSON file of clusters, or regular expression; see `veintrack.train.data.group_frames`.
     val_fraction, test_fraction : float
         Parts of the frames that are not trained on.
+    allow_leaks : bool
+        Train even if near duplicates lie in different parts of the split.
     phantom : int
         Synthetic frames in each epoch.
     phantom_epochs : int
@@ -68,6 +70,7 @@ class TrainSettings:
     groups: str | None = None
     val_fraction: float = 0.15
     test_fraction: float = 0.15
+    allow_leaks: bool = False
     phantom: int = 0
     phantom_epochs: int = 2
     epochs: int = 60

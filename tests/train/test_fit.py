@@ -50,6 +50,7 @@ def settings(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainSett
         batch=4,
         val_fraction=0.2,
         test_fraction=0.2,
+        allow_leaks=True,  # discs in noise are all alike
         ema_decay=0.8,
         accelerator="cpu",
         workers=1,
@@ -121,6 +122,15 @@ def test_another_network_can_be_trained(
     assert stored["arch"] == arch
     said = f"network {arch}: {stored['parameters'] / 1e6:.2f} million parameters, "
     assert caplog.records[0].getMessage().startswith(said)
+
+
+def test_a_leaking_split_is_refused_before_anything_is_written(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
+    strict = replace(settings, allow_leaks=False, output=tmp_path / "out")
+    with pytest.raises(ValueError, match="pairs of near duplicates lie in different parts"):
+        fit(strict)
+    assert not strict.output.exists()
 
 
 def test_there_must_be_a_run_to_resume(settings: TrainSettings, tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def train(
     ] = None,
     val: Annotated[float, typer.Option(help="Part of the frames for validation.")] = 0.15,
     test: Annotated[float, typer.Option(help="Part of the frames for the final test.")] = 0.15,
+    allow_leaks: Annotated[
+        bool,
+        typer.Option("--allow-leaks", help="Train even if near duplicates are in different parts."),
+    ] = False,
     phantom: Annotated[int, typer.Option(help="Synthetic frames in each epoch.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run [a new one under runs/].", metavar="DIR")
@@ -88,6 +92,7 @@ def train(
         groups=groups,
         val_fraction=val,
         test_fraction=test,
+        allow_leaks=allow_leaks,
         phantom=phantom,
         output=output or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}",
         overwrite=overwrite,

@@ -1,0 +1,66 @@
+"""Near duplicates are found whatever an export did to them, and other frames are left alone."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from veintrack.tracker.frame import U8
+from veintrack.tracker.phantom import random_still
+from veintrack.train.data import Split, find_frames, lay_on_grid, load_frames
+from veintrack.train.leaks import check_split, near_duplicates
+
+
+def on_grid(pictures: list[U8]) -> U8:
+    return np.stack([lay_on_grid(p, [np.zeros_like(p)], 256)[0] for p in pictures])[:, None]
+
+
+@pytest.fixture(scope="module")
+def stills() -> list[U8]:
+    return [random_still(seed, 360, 480)[0] for seed in range(30)]
+
+
+def reexported(picture: U8) -> U8:
+    """Another size, gain, sharpness and margin."""
+    small = cv2.GaussianBlur(cv2.resize(picture, None, fx=0.8, fy=0.8), (0, 0), 1)
+    louder = np.clip(small * 1.25 + 8 * (small > 4), 0, 255).astype(np.uint8)
+    return cv2.copyMakeBorder(louder, 0, 40, 0, 0, cv2.BORDER_CONSTANT)  # type: ignore[return-value]
+
+
+def test_a_frame_that_was_exported_again_is_found(stills: list[U8]) -> None:
+    lit = [p for p in stills if p.mean() > 20][:6]
+    pairs = near_duplicates(on_grid([*lit, *(reexported(p) for p in lit)]))
+    assert {(a, b) for a, b, _ in pairs} == {(i, i + 6) for i in range(6)}
+    assert [c for *_, c in pairs] == sorted((c for *_, c in pairs), reverse=True)
+
+
+def test_different_frames_are_left_alone(stills: list[U8]) -> None:
+    assert near_duplicates(on_grid(stills)) == []
+
+
+def test_frames_that_show_nothing_are_like_nothing() -> None:
+    assert near_duplicates(np.full((3, 1, 64, 64), 90, np.uint8)) == []
+    assert near_duplicates(np.zeros((0, 1, 64, 64), np.uint8)) == []
+
+
+def test_a_leaking_split_is_refused_and_a_sound_one_is_not(stills: list[U8]) -> None:
+    images = on_grid([stills[0], stills[1], stills[0]])
+    names = ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"1 pairs .* first a \(train\) and c \(test\), correlat"):
+        check_split(names, images, Split((0,), (1,), (2,)))
+    check_split(names, images, Split((0, 2), (1,), ()))
+
+
+def test_the_clusters_of_real_frames_are_found(recordings: Path) -> None:
+    folder = recordings / "vessels"
+    files = find_frames(folder)
+    images = load_frames(files, {"vessel": 2}, 256).images
+    found = {
+        frozenset((int(files[a].name), int(files[b].name))) for a, b, _ in near_duplicates(images)
+    }
+    clusters = [set(c) for c in json.loads((folder / "near_duplicates.json").read_text())]
+    assert sum(any(pair <= cluster for pair in found) for cluster in clusters) >= 30
+    strangers = [pair for pair in found if not any(pair <= cluster for cluster in clusters)]
+    assert len(strangers) <= 2
