@@ -72,9 +72,11 @@ def _canvas(pixels: U8, area_px: Region | None) -> _Canvas:
     x, y, width, height = area_px or (0, 0, pixels.shape[1], pixels.shape[0])
     part = pixels[y : y + height, x : x + width]
     zoom = max(1, math.ceil(_MIN_HEIGHT_PX / height))
-    enlarged = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    colour = cv2.cvtColor(enlarged if zoom > 1 else part, cv2.COLOR_GRAY2BGR)
-    return _Canvas(cast("U8", colour), zoom, np.array([x, y], np.float64))
+    if zoom > 1:
+        size = (zoom * width, zoom * height)
+        part = cast("U8", cv2.resize(part, size, interpolation=cv2.INTER_CUBIC))
+    colour = cast("U8", cv2.cvtColor(part, cv2.COLOR_GRAY2BGR))
+    return _Canvas(colour, zoom, np.array([x, y], np.float64))
 
 
 def _draw_track(canvas: _Canvas, track: Track) -> None:

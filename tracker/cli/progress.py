@@ -1,11 +1,11 @@
 """One line on the terminal while a run goes on."""
 
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.status import Status
 
+from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import FrameResult, TrackStatus
 
 __all__ = ["Progress"]
@@ -13,7 +13,7 @@ __all__ = ["Progress"]
 _EVERY_S = 0.2  # a person reads no faster, and drawing costs time
 
 
-class Progress:
+class Progress(Closing):
     """Frames, fps, drops and tracks, on one line that is drawn over; silent in a pipe."""
 
     def __init__(self, console: Console, total: int | None) -> None:
@@ -22,6 +22,8 @@ class Progress:
         self._total = total
         self._frames = 0
         self._last_frames, self._last_s = 0, time.monotonic()
+        if self._on:
+            self._status.start()
 
     def show(self, result: FrameResult, drops: int, driver_drops: int) -> None:
         """Count one result, and redraw the line when it is time."""
@@ -40,16 +42,6 @@ class Progress:
             f"{confirmed} tracks, {coasting} coasting{lost}"
         )
 
-    def __enter__(self) -> "Progress":
-        if self._on:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._on:
-            self._status.stop()
+    def close(self) -> None:
+        """Take the line off the terminal."""
+        self._status.stop()

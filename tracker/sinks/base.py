@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from veintrack.tracker.frame import FrameResult
@@ -74,7 +75,7 @@ class SinkThread:
         # After a failure the queue is still emptied, or put() would wait for ever.
         while (result := self._queue.get()) is not None:
             if self.error is None:
-                self._guard(lambda result=result: self._sink.write(result))  # type: ignore[misc]
+                self._guard(partial(self._sink.write, result))
         self._guard(self._sink.close)
 
     def _guard(self, act: Callable[[], None]) -> None:
