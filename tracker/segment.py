@@ -45,12 +45,15 @@ class Segmenter(Closing):
         The engine that runs `model`.
     model : ModelInfo
         What the model says of itself.
+    class_name : str, optional
+        Which of the model's classes to segment; by default ``vessel``, else ``vein``, else its
+        first.
     """
 
-    def __init__(self, engine: Engine, model: ModelInfo) -> None:
+    def __init__(self, engine: Engine, model: ModelInfo, class_name: str | None = None) -> None:
         self.engine = engine
         self.model = model
-        self._channel = next((model.classes.index(c) for c in _VESSEL if c in model.classes), 0)
+        self._channel = _channel(model, class_name)
         self._input = np.zeros((1, 1, *model.input_shape), np.uint8)
         self._grid: Grid | None = None
         self._laid: tuple[tuple[int, ...], Region | None] | None = None
@@ -59,6 +62,11 @@ class Segmenter(Closing):
     def threshold(self) -> float:
         """Probability from which a pixel counts as vessel, as the model states it."""
         return self.model.threshold
+
+    @property
+    def class_name(self) -> str:
+        """Which of the model's classes is segmented."""
+        return self.model.classes[self._channel]
 
     @property
     def input_shape(self) -> tuple[int, int]:
@@ -117,12 +125,24 @@ class Segmenter(Closing):
         self.engine.close()
 
 
+def _channel(model: ModelInfo, class_name: str | None) -> int:
+    """Find the output channel of a class."""
+    if class_name is None:
+        return next((model.classes.index(c) for c in _VESSEL if c in model.classes), 0)
+    if class_name not in model.classes:
+        raise ValueError(
+            f"{model.path} has no class {class_name!r}; it has {', '.join(model.classes)}"
+        )
+    return model.classes.index(class_name)
+
+
 def load_segmenter(
     model: str = DEFAULT_MODEL,
     *,
     engine: str = "auto",
     precision: str = "auto",
     device: str = "auto",
+    class_name: str | None = None,
 ) -> Segmenter:
     """Open a model, ready to segment frames.
 
@@ -136,13 +156,18 @@ def load_segmenter(
         ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``.
     device : str
         ``auto`` or ``cpu``.
+    class_name : str, optional
+        As for `Segmenter`.
 
     Raises
     ------
     ModelFileError
         If there is no such model, or it lacks the metadata that veintrack needs.
     ValueError, EngineError
-        If the engine does not exist, or does not offer what was asked for.
+        If the engine or the class does not exist, or the engine does not offer what was asked for.
     """
     info = read_model_info(resolve_model(model))
-    return Segmenter(open_engine(info, engine, precision=precision, device=device), info)
+    _channel(info, class_name)  # a wrong name should not leave an engine open
+    return Segmenter(
+        open_engine(info, engine, precision=precision, device=device), info, class_name
+    )

@@ -1,22 +1,37 @@
 """The frames of a run, and each epoch's batches of them."""
 
+import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from veintrack.train.data import Frames, Split, find_frames, group_frames, load_frames, split_groups
+from veintrack.errors import SourceUnreadableError
+from veintrack.train.data import Frames, load_frames
+from veintrack.train.dataset import DataSet, class_names
+from veintrack.train.formats import LabelChoice, Survey, describe, open_folder
 from veintrack.train.leaks import check_split
 from veintrack.train.phantoms import render_frames
 from veintrack.train.settings import TrainSettings
+from veintrack.train.splits import Split, fold_groups, group_frames, split_groups
 
 __all__ = ["RunData", "prepare_data"]
 
 _HELD_OUT = 100_000
 """Seeds below this are for judging, those from here on for training."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Training frames of one data set, and how many of them an epoch draws."""
+
+    frames: Frames
+    drawn: int
 
 
 class RunData(pl.LightningDataModule):
@@ -24,6 +39,8 @@ class RunData(pl.LightningDataModule):
 
     Attributes
     ----------
+    classes : tuple of str
+        One for each channel of the masks.
     train, val, test : Frames
         Real training frames, and those that are only looked at.
     split_names : dict
@@ -34,39 +51,56 @@ class RunData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: Frames,
+        parts: Sequence[_Part],
         val: Frames,
         test: Frames,
         *,
+        classes: tuple[str, ...],
         settings: TrainSettings,
         split_names: dict[str, list[str]],
         description: str,
     ) -> None:
         super().__init__()
-        self.train, self.val, self.test = train, val, test
+        self.classes, self.val, self.test = classes, val, test
         self.split_names, self.description = split_names, description
-        self._settings = settings
-        self._synthetic = _render(settings, _HELD_OUT, 0)
+        self._parts, self._settings = tuple(parts), settings
+        self._synthetic = _render(settings, _HELD_OUT, 0, len(classes))
         self._set = -1  # which set of synthetic frames that is
 
+    @property
+    def train(self) -> Frames:
+        empty = _render(self._settings, 0, 0, len(self.classes))
+        return Frames.join([empty, *(part.frames for part in self._parts)])
+
     def epoch(self, number: int) -> Frames:
-        """Return the frames of an epoch: all real ones, and the synthetic ones of its set."""
+        """Return the frames of an epoch: what it draws of the real ones, and its synthetic set."""
         settings = self._settings
         if (wanted := number // settings.phantom_epochs) != self._set:
             first = _HELD_OUT + wanted * settings.phantom
-            self._synthetic, self._set = _render(settings, first, settings.phantom), wanted
-        return Frames(
-            np.concatenate([self.train.images, self._synthetic.images]),
-            np.concatenate([self.train.masks, self._synthetic.masks]),
-        )
+            self._synthetic = _render(settings, first, settings.phantom, len(self.classes))
+            self._set = wanted
+        rng = np.random.default_rng((settings.seed, number))
+        drawn = [
+            part.frames
+            if part.drawn == len(part.frames)
+            else part.frames.take(np.sort(rng.permutation(len(part.frames))[: part.drawn]).tolist())
+            for part in self._parts
+        ]
+        return Frames.join([*drawn, self._synthetic])
 
     def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         number = self.trainer.current_epoch if self.trainer is not None else 0
         frames, batch = self.epoch(number), self._settings.batch
-        order = torch.Generator().manual_seed(self._settings.seed * 100_003 + number)
+        # Shuffled here, and with a generator that nobody reads: Lightning begins with a loader once
+        # or, where a run was not just resumed, twice, which must change neither the order nor what
+        # the augmentation draws.
+        order = np.random.default_rng((self._settings.seed, number, 1)).permutation(len(frames))
         # A last batch of one or two frames would upset batch normalisation.
         return DataLoader(
-            _tensors(frames), batch, shuffle=True, generator=order, drop_last=len(frames) >= batch
+            _tensors(frames.take(order.tolist())),
+            batch,
+            generator=torch.Generator(),
+            drop_last=len(frames) >= batch,
         )
 
     def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
@@ -74,47 +108,123 @@ class RunData(pl.LightningDataModule):
 
 
 def _tensors(frames: Frames) -> TensorDataset:
-    return TensorDataset(torch.from_numpy(frames.images), torch.from_numpy(frames.masks))
+    return TensorDataset(*map(torch.from_numpy, (frames.images, frames.masks, frames.unknown)))
 
 
 def prepare_data(settings: TrainSettings) -> RunData:
-    """Read, split and render all that a run needs."""
-    if settings.data is None:
+    """Read, split and render all that a run needs.
+
+    Raises
+    ------
+    SourceNotFoundError, SourceUnreadableError, ValueError
+        If the data cannot be used as the settings say.
+    """
+    data_sets = settings.data_sets()
+    if not data_sets:
         return _phantom_data(settings)
-    files = find_frames(settings.data)
-    names = [file.name for file in files]
-    split = split_groups(
-        group_frames(names, settings.groups),
-        settings.val_fraction,
-        settings.test_fraction,
-        settings.seed,
-    )
-    frames = load_frames(files, settings.labels, settings.size_px)
+    classes = class_names(data_sets)
+    loaded = [_load(data_set, classes, settings) for data_set in data_sets]
+    names, frames, split = _join(loaded)
     if not settings.allow_leaks:
         check_split(names, frames.images, split)
-    description = f"{len(split.train)} frames of {settings.data.resolve().name}"
+    if not split.val:
+        raise ValueError("no data set has frames for validation: give one a val above 0")
+    parts = [one.training_part() for one in loaded]
+    said = [
+        f"{len(part.frames)} frames of {one.folder_name}"
+        for part, one in zip(parts, loaded, strict=True)
+    ]
     if settings.phantom:
-        description += f" and {_synthetic_count(settings)} synthetic frames"
+        said.append(f"{_synthetic_count(settings)} synthetic frames")
     return RunData(
-        frames.take(split.train),
+        parts,
         frames.take(split.val),
         frames.take(split.test),
+        classes=classes,
         settings=settings,
-        split_names=_names(names, split),
-        description=description,
+        split_names={p: [names[i] for i in getattr(split, p)] for p in ("train", "val", "test")},
+        description=" and ".join(said),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A data set, read and split."""
+
+    data_set: DataSet
+    names: Sequence[str]
+    frames: Frames
+    split: Split
+
+    @property
+    def folder_name(self) -> str:
+        return self.data_set.folder.resolve().name
+
+    def training_part(self) -> _Part:
+        frames = self.frames.take(self.split.train)
+        return _Part(frames, max(1, round(self.data_set.share * len(frames))))
+
+
+def _join(loaded: Sequence[_Loaded]) -> tuple[list[str], Frames, Split]:
+    if len(loaded) == 1:
+        return list(loaded[0].names), loaded[0].frames, loaded[0].split
+    # Frames of several data sets may have one name; their folders tell them apart.
+    names = [f"{one.folder_name}/{name}" for one in loaded for name in one.names]
+    starts = np.cumsum([0, *(len(one.names) for one in loaded)]).tolist()
+    moved = {
+        part: tuple(
+            start + i
+            for start, one in zip(starts[:-1], loaded, strict=True)
+            for i in getattr(one.split, part)
+        )
+        for part in ("train", "val", "test")
+    }
+    return names, Frames.join([one.frames for one in loaded]), Split(**moved)
+
+
+def _load(data_set: DataSet, classes: tuple[str, ...], settings: TrainSettings) -> _Loaded:
+    folder = open_folder(data_set.folder, data_set.format)
+    choice = LabelChoice(data_set.labels, data_set.ignore, data_set.unlabelled)
+    names, frames, found = load_frames(folder, choice, classes, settings.size_px)
+    _log.info("%s", describe(found))
+    _check_found(found, settings)
+    split = _split(group_frames(names, data_set.groups), data_set, settings)
+    return _Loaded(data_set, names, frames, split)
+
+
+def _check_found(found: Survey, settings: TrainSettings) -> None:
+    if found.problems and not settings.skip_bad:
+        more = len(found.problems) - 1
+        raise SourceUnreadableError(
+            f"{found.problems[0].line}{f' (and {more} more)' if more else ''}: mend the data, or "
+            "leave out what cannot be used with --skip-bad"
+        )
+    if found.absent:
+        others = ", ".join(found.others) or "none"
+        raise ValueError(
+            f"no frame of {found.source} shows {', '.join(found.absent)}; "
+            f"other labels that occur there: {others}"
+        )
+
+
+def _split(groups: Sequence[str], data_set: DataSet, settings: TrainSettings) -> Split:
+    if settings.folds:
+        return fold_groups(groups, settings.folds, settings.fold, data_set.val, settings.seed)
+    return split_groups(groups, data_set.val, data_set.test, settings.seed)
 
 
 def _phantom_data(settings: TrainSettings) -> RunData:
     """Judge on phantom frames too, where there is nothing else."""
+    classes = tuple(settings.labels)
     val = max(1, round(settings.phantom * settings.val_fraction))
     test = round(settings.phantom * settings.test_fraction)
     return RunData(
-        _render(settings, 0, 0),
-        _render(settings, 0, val),
-        _render(settings, val, test),
+        (),
+        _render(settings, 0, val, len(classes)),
+        _render(settings, val, test, len(classes)),
+        classes=classes,
         settings=settings,
-        split_names=_names([], Split((), (), ())),
+        split_names={"train": [], "val": [], "test": []},
         description=f"{_synthetic_count(settings)} synthetic frames",
     )
 
@@ -123,11 +233,7 @@ def _synthetic_count(settings: TrainSettings) -> int:
     return settings.phantom * math.ceil(settings.epochs / settings.phantom_epochs)
 
 
-def _render(settings: TrainSettings, first: int, count: int) -> Frames:
+def _render(settings: TrainSettings, first: int, count: int, classes: int) -> Frames:
     base = settings.seed * 10_000_000 + first
-    return render_frames(range(base, base + count), settings.size_px, settings.workers)
-
-
-def _names(names: Sequence[str], split: Split) -> dict[str, list[str]]:
-    parts = {"train": split.train, "val": split.val, "test": split.test}
-    return {part: [names[i] for i in indices] for part, indices in parts.items()}
+    seeds = range(base, base + count)
+    return render_frames(seeds, settings.size_px, settings.workers, classes)

@@ -3,24 +3,26 @@
 import json
 import logging
 import os
-import pickle
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from veintrack.errors import OutputError
+from veintrack.errors import BackendMissingError, OutputError, VeintrackError
 from veintrack.train.batches import RunData, prepare_data
-from veintrack.train.callbacks import EpochLog
+from veintrack.train.callbacks import CountOnce, EpochLog, Patience, RunProgress
+from veintrack.train.checkpoints import WholeFiles, load_network, start_from
 from veintrack.train.data import Frames
 from veintrack.train.export import export_model
 from veintrack.train.memory import keep_freed_memory
@@ -30,11 +32,20 @@ from veintrack.train.resnet34_unet import SegmentationNetwork, load_encoder_weig
 from veintrack.train.settings import TrainSettings
 from veintrack.train.task import SegmentationTask
 
-__all__ = ["MODEL_FILE", "evaluate", "fit", "load_network", "resolve_precision"]
+__all__ = ["MODEL_FILE", "evaluate", "first_process", "fit", "resolve_precision"]
 
 MODEL_FILE = "model.onnx"
-_WRITTEN = ("settings.json", "split.json", "checkpoints", "logs", MODEL_FILE)
-_HINTS = ("does not have many workers", "exists and is not empty", "`isinstance\\(treespec")
+_SETTINGS, _SPLIT = "settings.json", "split.json"
+_WRITTEN = (_SETTINGS, _SPLIT, "checkpoints", "logs", MODEL_FILE)
+_HINTS = (
+    "does not have many workers",
+    "exists and is not empty",
+    "`isinstance\\(treespec",
+    "It is recommended to use `self.log",  # what we log is the same in every process
+    "Total length of `.*` across ranks is zero",  # refused in words of our own
+    "callbacks used to create the checkpoint",  # --patience may come and go
+)
+_FIRST_ONE_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -42,8 +53,13 @@ def fit(settings: TrainSettings) -> Path:
     """Train, choose the best weights, judge them, and export them.
 
     The output folder then holds ``model.onnx``, ``settings.json`` (as resolved, and what the
-    network costs), ``split.json`` (which frame was used for what), ``logs/`` (CSV) and
-    ``checkpoints/`` (``best.ckpt`` by pooled Dice on the validation frames, ``last.ckpt``).
+    network costs), ``split.json`` (which frame was used for what), ``logs/metrics.csv`` (a row for
+    each epoch) and ``checkpoints/`` (``best.ckpt`` by pooled Dice on the validation frames,
+    ``last.ckpt``). A run that is killed and resumed ends with what it would have ended with.
+
+    Where a launcher runs several processes, all of them call this, and the first one alone writes
+    and speaks. Batch normalisation keeps to each process's own batch, and the first one's running
+    statistics count.
 
     Parameters
     ----------
@@ -61,25 +77,27 @@ def fit(settings: TrainSettings) -> Path:
         If the settings do not fit the data or the files; before anything is written.
     OutputError
         If the output folder is in use, or cannot be written.
+    BackendMissingError
+        If logs for TensorBoard are wanted, and its package is not installed.
     """
-    last = settings.output / "checkpoints" / "last.ckpt"
-    _check_output(settings, last)
-    keep_freed_memory()
-    network = _start(settings)
-    data = prepare_data(settings)
-    if _first_process():
-        _begin_output(settings, data, _costs(settings, network))
-    with _quiet_lightning():
-        trainer = _trainer(settings)
+    with _first_one_speaks(), _quiet_lightning():
+        _check_output(settings)
+        keep_freed_memory()
+        data = prepare_data(settings)
+        network = _start(settings, len(data.classes))
+        if first_process():
+            _begin_output(settings, data, _costs(settings, network))
+        trainer = _trainer(settings, data)
         task = SegmentationTask(network, settings)
-        trainer.fit(task, data, ckpt_path=last if settings.resume else None, weights_only=True)
+        task.scores.names = data.classes
+        trainer.fit(task, data, ckpt_path=_kept(settings), weights_only=True)
         if trainer.is_global_zero:
             _finish(settings, data, trainer.strategy.root_device)
         trainer.strategy.barrier()
     return settings.output / MODEL_FILE
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
     """Whether this is the one that writes, as far as a launcher of several has said by now."""
     ranks = (
         os.environ.get(name, "0") for name in ("RANK", "NODE_RANK", "SLURM_PROCID", "LOCAL_RANK")
@@ -87,55 +105,49 @@ def _first_process() -> bool:
     return all(rank == "0" for rank in ranks)
 
 
-def _start(settings: TrainSettings) -> SegmentationNetwork:
+@contextmanager
+def _first_one_speaks() -> Iterator[None]:
+    """Let the first of several processes alone say what it does, and what is wrong."""
+    if first_process():
+        yield
+        return
+    with _quiet("veintrack.train", logging.ERROR):
+        try:
+            yield
+        except (VeintrackError, ValueError):
+            # The first one finds the same; then the launcher ends this one too, in silence.
+            time.sleep(_FIRST_ONE_S)
+            raise
+
+
+def _start(settings: TrainSettings, classes: int) -> SegmentationNetwork:
     torch.manual_seed(settings.seed)
-    network = make_network(settings.arch, len(settings.labels))
+    network = make_network(settings.arch, classes)
     if settings.init is not None:
-        network = load_network(settings.init, len(settings.labels), settings.arch)
+        start_from(network, settings.init)
     if settings.encoder_weights is not None:
         load_encoder_weights(network, settings.encoder_weights)
     return network
 
 
-def load_network(checkpoint: Path, classes: int, arch: str) -> SegmentationNetwork:
-    """Read the averaged weights out of a checkpoint of a run.
-
-    Parameters
-    ----------
-    checkpoint : Path
-        ``best.ckpt`` or ``last.ckpt``.
-    classes, arch : int, str
-        What that run trained, see `veintrack.train.networks.make_network`.
-
-    Raises
-    ------
-    ValueError
-        If it is no checkpoint of this network with so many classes.
-    """
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{checkpoint} cannot be read as a checkpoint of a training run"
-        ) from error
-    prefix = "averaged."
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    network = make_network(arch, classes)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint} holds no {arch} with {classes} class(es)") from error
-    return network
+def _kept(settings: TrainSettings) -> Path | None:
+    """Return what there is to go on with; None where a run was killed in its first epoch."""
+    last = settings.output / "checkpoints" / "last.ckpt"
+    return last if settings.resume and last.is_file() else None
 
 
-def _check_output(settings: TrainSettings, last: Path) -> None:
-    if not _first_process():
+def _check_output(settings: TrainSettings) -> None:
+    if settings.tensorboard and find_spec("tensorboard") is None:
+        raise BackendMissingError(
+            "logs for TensorBoard need tensorboard, which is not installed: pip install tensorboard"
+        )
+    if not first_process():
         return  # the first one has looked, and has begun to write since
     output = settings.output
     if settings.resume:
-        if not last.is_file():
-            raise ValueError(f"no run to resume: {last} does not exist")
-        settings.check_resumes(output / "settings.json")
+        settings.check_resumes(output / _SETTINGS)
+        if _kept(settings) is None:
+            _log.info("%s: no epoch was finished, so the run starts from the beginning", output)
     elif output.exists() and not output.is_dir():
         raise OutputError(f"output {output} exists and is no folder")
     elif not settings.overwrite and output.is_dir() and any(output.iterdir()):
@@ -169,10 +181,16 @@ def _begin_output(settings: TrainSettings, data: RunData, costs: dict[str, int])
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         precision = resolve_precision(settings.precision)
         resolved = settings.to_json() | {"precision": precision} | costs
-        (output / "settings.json").write_text(json.dumps(resolved, indent=2) + "\n")
-        (output / "split.json").write_text(json.dumps(data.split_names, indent=2) + "\n")
+        _write_json(output / _SETTINGS, resolved)
+        _write_json(output / _SPLIT, data.split_names)
     except OSError as error:
         raise OutputError(f"output folder {output} cannot be written: {error.strerror}") from error
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.replace(path)  # a resumed run writes it again, and may be killed again
 
 
 def resolve_precision(precision: str) -> str:
@@ -188,23 +206,10 @@ def resolve_precision(precision: str) -> str:
     return "bf16-mixed" if "amx_bf16" in flags or "avx512_bf16" in flags else "32-true"
 
 
-def _trainer(settings: TrainSettings) -> pl.Trainer:
-    folder = settings.output / "checkpoints"
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            folder,
-            "best",
-            monitor="val_dice",
-            mode="max",
-            save_weights_only=True,  # nobody resumes from it, and it is half as large
-            enable_version_counter=False,
-        ),
-        ModelCheckpoint(folder, "last", enable_version_counter=False),
-        EpochLog(settings.batch),
-    ]
+def _trainer(settings: TrainSettings, data: RunData) -> pl.Trainer:
     terminal = Console(stderr=True).is_terminal
-    if terminal:
-        callbacks.append(RichProgressBar())
+    # An empty version: its files lie in logs/ itself, beside the table.
+    tensorboard = TensorBoardLogger(settings.output, "logs", "") if settings.tensorboard else False
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -213,8 +218,9 @@ def _trainer(settings: TrainSettings) -> pl.Trainer:
         precision=resolve_precision(settings.precision),  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip,
-        logger=CSVLogger(settings.output, name="logs"),
-        callbacks=callbacks,
+        logger=tensorboard,
+        plugins=[WholeFiles()],
+        callbacks=_callbacks(settings, data) + [RunProgress()] * terminal,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         reload_dataloaders_every_n_epochs=1,  # each epoch has its own phantom frames
@@ -223,19 +229,40 @@ def _trainer(settings: TrainSettings) -> pl.Trainer:
     )
 
 
+def _callbacks(settings: TrainSettings, data: RunData) -> list[Callback]:
+    checkpoints = settings.output / "checkpoints"
+    callbacks: list[Callback] = [
+        CountOnce(len(data.val), settings.batch),
+        EpochLog(settings.batch, data.classes, settings.output / "logs" / "metrics.csv"),
+        ModelCheckpoint(
+            checkpoints,
+            "best",
+            monitor="val_dice",
+            mode="max",
+            save_weights_only=True,  # nobody resumes from it, and it is half as large
+            enable_version_counter=False,
+        ),
+        # After the best one, of which it keeps account.
+        ModelCheckpoint(checkpoints, "last", enable_version_counter=False),
+    ]
+    if settings.patience:
+        callbacks.append(Patience(settings.patience))
+    return callbacks
+
+
 def _finish(settings: TrainSettings, data: RunData, device: torch.device) -> None:
     best = settings.output / "checkpoints" / "best.ckpt"
-    network = load_network(best, len(settings.labels), settings.arch)
+    network = load_network(best, len(data.classes), settings.arch)
     network.to(device)
     val = evaluate(network, data.val, settings.batch).best()
-    metrics = {"val": _report(val, data.val)}
+    metrics = {"val": _report(val, data.classes, data.val)}
     if len(data.test):
         test = evaluate(network, data.test, settings.batch).at(val.threshold)
-        metrics["test"] = _report(test, data.test)
+        metrics["test"] = _report(test, data.classes, data.test)
     export_model(
         network,
         settings.output / MODEL_FILE,
-        classes=tuple(settings.labels),
+        classes=data.classes,
         threshold=val.threshold,
         training_data=settings.training_data or data.description,
         metrics=metrics,
@@ -246,8 +273,16 @@ def _finish(settings: TrainSettings, data: RunData, device: torch.device) -> Non
     _log.info("model %s: %s", settings.output / MODEL_FILE, json.dumps(metrics))
 
 
-def _report(scores: Scores, frames: Frames) -> dict[str, Any]:
-    return {"frames": len(frames)} | {k: round(v, 4) for k, v in asdict(scores).items()}
+def _report(scores: Scores, classes: Sequence[str], frames: Frames) -> dict[str, Any]:
+    figures = asdict(scores)
+    of_classes = figures.pop("dice_of_classes")
+    report = {"frames": len(frames)} | {k: round(v, 4) for k, v in figures.items()}
+    if len(classes) > 1:
+        report["dice_of"] = {
+            name: None if value is None else round(value, 4)
+            for name, value in zip(classes, of_classes, strict=True)
+        }
+    return report
 
 
 @torch.no_grad()
@@ -257,24 +292,33 @@ def evaluate(network: SegmentationNetwork, frames: Frames, batch: int = 8) -> Po
     device = next(network.parameters()).device
     scores = PooledScores(network.classes).to(device)
     for start in range(0, len(frames), batch):
-        image, mask = (
+        image, mask, unknown = (
             torch.from_numpy(part[start : start + batch]).to(device).float() / 255
-            for part in (frames.images, frames.masks)
+            for part in (frames.images, frames.masks, frames.unknown)
         )
-        scores.update(torch.sigmoid(network(image)), mask)
+        scores.update(torch.sigmoid(network(image)), mask, unknown)
     return scores
 
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's hints off the console: they speak to its programmers."""
-    log = logging.getLogger("lightning.pytorch")
+    with (
+        _quiet("lightning.pytorch", logging.WARNING),
+        _quiet("lightning.fabric", logging.WARNING),
+        warnings.catch_warnings(),
+    ):
+        for hint in _HINTS:
+            warnings.filterwarnings("ignore", f".*{hint}")
+        yield
+
+
+@contextmanager
+def _quiet(name: str, least: int) -> Iterator[None]:
+    log = logging.getLogger(name)
     level = log.level
-    log.setLevel(logging.WARNING)
+    log.setLevel(least)
     try:
-        with warnings.catch_warnings():
-            for hint in _HINTS:
-                warnings.filterwarnings("ignore", f".*{hint}")
-            yield
+        yield
     finally:
         log.setLevel(level)

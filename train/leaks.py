@@ -13,7 +13,7 @@ import numpy as np
 
 from veintrack.tracker.frame import F32, U8
 from veintrack.tracker.scanarea import find_scan_area
-from veintrack.train.data import Split
+from veintrack.train.splits import Split
 
 __all__ = ["LEAST_CORRELATION", "check_split", "near_duplicates"]
 

@@ -15,8 +15,10 @@ from veintrack.train.data import Frames, lay_on_grid
 
 __all__ = ["render_frames"]
 
+_SMALLEST_PX = 32  # scan area that the phantom draws
 
-def render_frames(seeds: Sequence[int], size_px: int, workers: int = 1) -> Frames:
+
+def render_frames(seeds: Sequence[int], size_px: int, workers: int = 1, classes: int = 1) -> Frames:
     """Render one phantom frame for each seed; the same seeds, the same frames.
 
     A frame is rendered at one to two times the grid's size and laid on the grid as real ones are,
@@ -30,18 +32,26 @@ def render_frames(seeds: Sequence[int], size_px: int, workers: int = 1) -> Frame
         Height and width of the grid.
     workers : int
         Threads.
+    classes : int
+        Channels of the masks. The phantom's vessels are the first class; it knows no other.
     """
-    if not seeds:
-        empty = np.zeros((0, 1, size_px, size_px), np.uint8)
-        return Frames(empty, empty)
+    images = np.zeros((len(seeds), 1, size_px, size_px), np.uint8)
+    masks = np.zeros((len(seeds), classes, size_px, size_px), np.uint8)
+    unknown = np.zeros_like(masks)
+    unknown[:, 1:] = 255
     with ThreadPoolExecutor(workers) as threads:
-        images, masks = zip(*threads.map(partial(_render, size_px=size_px), seeds), strict=True)
-    return Frames(np.stack(images)[:, None], np.stack(masks))
+        rendered = threads.map(partial(_render, size_px=size_px), seeds)
+        for i, (image, mask) in enumerate(rendered):
+            images[i, 0], masks[i, :1] = image, mask
+    return Frames(images, masks, unknown)
 
 
 def _render(seed: int, size_px: int) -> tuple[U8, U8]:
     from veintrack.tracker.phantom import random_still
 
-    height_px, width_px = np.random.default_rng(seed).integers(size_px, 2 * size_px, 2)
-    pixels, mask = random_still(seed, int(height_px), int(width_px))
+    # Captured frames are about square or wide; a tall one is a narrow crop.
+    rng = np.random.default_rng(seed)
+    width_px = rng.uniform(1, 2) * size_px
+    height_px = width_px * (rng.uniform(0.6, 1.05) if rng.random() < 0.85 else rng.uniform(1, 1.6))
+    pixels, mask = random_still(seed, max(_SMALLEST_PX, round(height_px)), round(width_px))
     return lay_on_grid(pixels, [mask], size_px)

@@ -7,12 +7,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from veintrack.train.augment import PRESETS
+from veintrack.train.dataset import DataSet, read_data_sets
 from veintrack.train.networks import ARCHITECTURES
 
-__all__ = ["TrainSettings"]
+__all__ = ["SCHEDULES", "TrainSettings"]
+
+SCHEDULES = ("cosine", "one-cycle")
 
 # A run may only go on with the data and the network that it began with.
-_FIXED = ("arch", "data", "labels", "groups", "size_px", "seed", "val_fraction", "test_fraction")
+_FIXED = (
+    "arch", "data", "data_sets", "labels", "folds", "fold", "size_px", "seed",
+    "batch", "schedule", "augment",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,29 +29,41 @@ class TrainSettings:
     Attributes
     ----------
     data : Path or None
-        Folder with ``images/`` and ``masks/``; None trains on phantom frames alone.
+        Folder, COCO file, or YAML file that lists several; see `veintrack.train.dataset`. None
+        trains on phantom frames alone.
     output : Path
         Folder of the run.
     arch : str
         Which network; a name in `veintrack.train.networks.ARCHITECTURES`.
-    labels : mapping of str to int
-        Class names, and their values in the masks; one output channel each, in this order.
-    groups : str or None
-        JSON file of clusters, or regular expression; see `veintrack.train.data.group_frames`.
-    val_fraction, test_fraction : float
-        Parts of the frames that are not trained on.
+    format, labels, ignore, unlabelled, groups, val_fraction, test_fraction
+        How to read and divide the data; see `veintrack.train.dataset.DataSet`. One output channel
+        each class, in the order of `labels`.
+    folds, fold : int
+        Cross-validation: the test part is number `fold` (from 0) of `folds` parts of the groups.
+        With 0 folds, `test_fraction` counts.
+    skip_bad : bool
+        Leave out files that cannot be used, instead of refusing to begin.
     allow_leaks : bool
         Train even if near duplicates lie in different parts of the split.
+    augment : str
+        How training frames are varied; a name in `veintrack.train.augment.PRESETS`.
     phantom : int
-        Synthetic frames in each epoch.
+        Synthetic frames in each epoch; they show the first class, and the others are unknown.
     phantom_epochs : int
         Epochs that one set of them serves; then new ones are rendered.
     epochs, batch, lr, weight_decay, clip : int, int, float, float, float
         The usual: AdamW's peak rate and decay, and the largest norm of a gradient.
+    schedule : str
+        How the rate goes over all steps: ``cosine`` (rise, then half a cosine down) or
+        ``one-cycle`` (half a cosine up over 30 %, then down).
     warmup : float
-        Part of all steps in which the rate rises.
+        Part of all steps in which the rate rises, with ``cosine``.
+    patience : int
+        Stop early after so many epochs without a better Dice on the validation frames; 0, never.
     ema_decay : float
         Share of the old average of the weights that a step keeps.
+    tensorboard : bool
+        Write logs for TensorBoard too; needs its package.
     size_px : int
         Height and width of the network's grid, a multiple of 32.
     seed : int
@@ -66,11 +85,18 @@ class TrainSettings:
     output: Path
     data: Path | None = None
     arch: str = "resnet34-unet"
-    labels: Mapping[str, int] = field(default_factory=lambda: {"vessel": 1})
+    format: str = "auto"
+    labels: Mapping[str, str] = field(default_factory=lambda: {"vessel": "1"})
+    ignore: tuple[str, ...] = ()
+    unlabelled: str = "background"
     groups: str | None = None
     val_fraction: float = 0.15
     test_fraction: float = 0.15
+    folds: int = 0
+    fold: int = 0
+    skip_bad: bool = False
     allow_leaks: bool = False
+    augment: str = "ultrasound"
     phantom: int = 0
     phantom_epochs: int = 2
     epochs: int = 60
@@ -78,8 +104,11 @@ class TrainSettings:
     lr: float = 1e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
+    schedule: str = "cosine"
     warmup: float = 0.05
+    patience: int = 0
     ema_decay: float = 0.998
+    tensorboard: bool = False
     size_px: int = 256
     seed: int = 0
     init: Path | None = None
@@ -111,7 +140,10 @@ class TrainSettings:
         )
         for name in ("lr", "clip"):
             _check(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
-        for name in ("phantom", "weight_decay", "seed"):
+        for name, known in (("augment", PRESETS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            _check(value in known, f"{name} must be one of {', '.join(known)}", value)
+        for name in ("phantom", "weight_decay", "seed", "patience"):
             value = getattr(self, name)
             _check(value >= 0, f"{name} must not be negative", value)
         for name in ("warmup", "ema_decay"):
@@ -122,26 +154,38 @@ class TrainSettings:
             "size must be a multiple of 32",
             self.size_px,
         )
-        _check(len(self.labels) > 0, "labels must name at least one class", dict(self.labels))
-        for name, value in self.labels.items():
-            _check(0 < value < 256, f"the value of label {name} must be 1 to 255", value)
         _check(
             self.data is not None or self.phantom > 0,
             "there is nothing to train on: give --data, a folder, or --phantom, a number of frames",
             "",
         )
         _check(
-            self.phantom == 0 or len(self.labels) == 1,
-            "phantom frames show one class, so there must be one label",
-            dict(self.labels),
+            self.folds == 0 or (self.folds >= 2 and 0 <= self.fold < self.folds),
+            "folds must be 0 or at least 2, and fold a number below it",
+            f"{self.folds} and {self.fold}",
         )
         _check(not (self.resume and self.overwrite), "resume and overwrite exclude each other", "")
         _check(self.val_fraction > 0, "val_fraction must be positive", self.val_fraction)
 
+    def data_sets(self) -> list[DataSet]:
+        """List what `data` names; empty where it is None."""
+        if self.data is None:
+            return []
+        default = {
+            "format": self.format,
+            "labels": self.labels,
+            "ignore": self.ignore,
+            "unlabelled": self.unlabelled,
+            "groups": self.groups,
+            "val": self.val_fraction,
+            "test": self.test_fraction,
+        }
+        return read_data_sets(self.data, default)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        values = asdict(self)
-        return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+        """Return the settings, with the data sets that they name, as plain values."""
+        values = asdict(self) | {"data_sets": [asdict(one) for one in self.data_sets()]}
+        return {name: _plain(value) for name, value in values.items()}
 
     def check_resumes(self, stored: Path) -> None:
         """Check that a run with the settings stored at `stored` may go on with these.
@@ -163,6 +207,14 @@ class TrainSettings:
             raise ValueError(
                 f"this run cannot be resumed with other settings: {'; '.join(changed)}"
             )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _check(holds: bool, expected: str, got: object) -> None:

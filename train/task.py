@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,15 +11,15 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from veintrack.train.augment import Augmentation, augment
+from veintrack.train.augment import PRESETS, augment
 from veintrack.train.metrics import PooledScores, bce_dice_loss
 from veintrack.train.resnet34_unet import SegmentationNetwork
 from veintrack.train.settings import TrainSettings
 
 __all__ = ["Batch", "SegmentationTask", "ema_decay", "rate_factor"]
 
-Batch = tuple[Tensor, Tensor]
-"""Images (N, 1, H, W) and masks (N, C, H, W), both uint8, 0 to 255."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images (N, 1, H, W), masks (N, C, H, W) and where these are unknown, uint8, 0 to 255."""
 
 
 class SegmentationTask(pl.LightningModule):
@@ -41,7 +42,7 @@ class SegmentationTask(pl.LightningModule):
         self.averaged = deepcopy(network).requires_grad_(False)
         self.scores = PooledScores(network.classes)
         self._settings = settings
-        self._augmentation = Augmentation()
+        self._augmentation = PRESETS[settings.augment]
 
     def on_train_epoch_start(self) -> None:
         # A resumed run draws what an uninterrupted one would have drawn.
@@ -50,9 +51,12 @@ class SegmentationTask(pl.LightningModule):
         )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        image, mask = augment(*_unit(batch), self._augmentation)
+        image, mask, unknown = _unit(batch)
+        # What is unknown moves along with the masks; beyond the border nothing is.
+        image, both = augment(image, torch.cat([mask, unknown], 1), self._augmentation)
+        mask, unknown = both.chunk(2, 1)
         logits = self.network(image.contiguous(memory_format=torch.channels_last))
-        loss = bce_dice_loss(logits, mask)
+        loss = bce_dice_loss(logits, mask, unknown)
         self.log(
             "train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(image)
         )
@@ -64,11 +68,11 @@ class SegmentationTask(pl.LightningModule):
         )
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        image, mask = _unit(batch)
+        image, mask, unknown = _unit(batch)
         self.averaged.eval()
         logits = self.averaged(image.contiguous(memory_format=torch.channels_last))
-        self.scores.update(torch.sigmoid(logits.float()), mask)
-        loss = bce_dice_loss(logits, mask)
+        self.scores.update(torch.sigmoid(logits.float()), mask, unknown)
+        loss = bce_dice_loss(logits, mask, unknown)
         self.log("val_loss", loss, batch_size=len(image), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -82,8 +86,8 @@ class SegmentationTask(pl.LightningModule):
             _decay_groups(self.network, settings.weight_decay), settings.lr
         )
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(settings.warmup * steps))
-        schedule = LambdaLR(optimiser, lambda step: rate_factor(step, warmup, steps))
+        factor = partial(rate_factor, steps=steps, schedule=settings.schedule)
+        schedule = LambdaLR(optimiser, partial(factor, warmup=settings.warmup))
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -91,8 +95,8 @@ class SegmentationTask(pl.LightningModule):
 
 
 def _unit(batch: Batch) -> Batch:
-    image, mask = batch
-    return image.float() / 255, mask.float() / 255
+    image, mask, unknown = batch
+    return image.float() / 255, mask.float() / 255, unknown.float() / 255
 
 
 def _decay_groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -104,15 +108,27 @@ def _decay_groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def rate_factor(step: int, warmup: int, steps: int) -> float:
-    """Rise linearly over `warmup` steps, then fall along half a cosine to a hundredth.
+def rate_factor(step: int, *, steps: int, schedule: str = "cosine", warmup: float = 0.05) -> float:
+    """Say which part of the peak rate a step takes.
 
-    Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.
+    ``cosine``: linearly up over a part `warmup` of the steps, then along half a cosine down to a
+    hundredth (Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts).
+    ``one-cycle``: from 1/25 along half a cosine up over 30 % of the steps, then along another down
+    to nearly nothing (Smith and Topin, "Super-convergence", 2018, with cosine annealing).
     """
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+    if schedule == "one-cycle":
+        rise = max(1, round(0.3 * steps))
+        if step < rise:
+            return _half_cosine(step / rise, 1 / 25, 1.0)
+        return _half_cosine((step - rise) / max(1, steps - rise), 1.0, 1e-4)
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return _half_cosine((step - rise) / max(1, steps - rise), 1.0, 0.01)
+
+
+def _half_cosine(progress: float, start: float, end: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def ema_decay(step: int, limit: float) -> float:

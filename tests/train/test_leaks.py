@@ -9,8 +9,10 @@ import pytest
 
 from veintrack.tracker.frame import U8
 from veintrack.tracker.phantom import random_still
-from veintrack.train.data import Split, find_frames, lay_on_grid, load_frames
+from veintrack.train.data import lay_on_grid, load_frames
+from veintrack.train.formats import LabelChoice, open_folder
 from veintrack.train.leaks import check_split, near_duplicates
+from veintrack.train.splits import Split
 
 
 def on_grid(pictures: list[U8]) -> U8:
@@ -55,11 +57,11 @@ def test_a_leaking_split_is_refused_and_a_sound_one_is_not(stills: list[U8]) -> 
 
 def test_the_clusters_of_real_frames_are_found(recordings: Path) -> None:
     folder = recordings / "vessels"
-    files = find_frames(folder)
-    images = load_frames(files, {"vessel": 2}, 256).images
-    found = {
-        frozenset((int(files[a].name), int(files[b].name))) for a, b, _ in near_duplicates(images)
-    }
+    names, frames, _ = load_frames(
+        open_folder(folder), LabelChoice({"vessel": "2"}), ["vessel"], 256
+    )
+    pairs = near_duplicates(frames.images)
+    found = {frozenset((int(names[a]), int(names[b]))) for a, b, _ in pairs}
     clusters = [set(c) for c in json.loads((folder / "near_duplicates.json").read_text())]
     assert sum(any(pair <= cluster for pair in found) for cluster in clusters) >= 30
     strangers = [pair for pair in found if not any(pair <= cluster for cluster in clusters)]

@@ -84,3 +84,29 @@ def test_classes_are_scored_apart_and_averaged() -> None:
     target = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
     scores.update(torch.ones(1, 2, 4, 4), target)
     assert scores.at(0.5).dice == pytest.approx(0.5)
+
+
+def test_unknown_pixels_count_for_nothing() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 2, 8, 8), (torch.rand(2, 2, 8, 8) > 0.6).float()
+    unknown = torch.zeros(2, 2, 8, 8)
+    unknown[:, :, :, 4:] = 1
+    cut = bce_dice_loss(logits[..., :4], target[..., :4])
+    torch.testing.assert_close(bce_dice_loss(logits, target, unknown), cut)
+    torch.testing.assert_close(
+        bce_dice_loss(logits, target, torch.zeros_like(unknown)), bce_dice_loss(logits, target)
+    )
+    whole, part = PooledScores(2), PooledScores(2)
+    whole.update(torch.sigmoid(logits), target, unknown)
+    part.update(torch.sigmoid(logits[..., :4]), target[..., :4])
+    assert torch.equal(whole.histogram, part.histogram)
+
+
+def test_a_class_of_which_nothing_is_known_has_no_gradient() -> None:
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    unknown = torch.zeros(1, 2, 4, 4)
+    unknown[:, 1] = 1
+    loss = bce_dice_loss(logits, torch.ones(1, 2, 4, 4), unknown)
+    [gradient] = torch.autograd.grad(loss, logits)
+    assert bool(gradient[:, 0].abs().min() > 0)
+    assert not gradient[:, 1].any()

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import disc
-from veintrack.train.report import Example, pick_examples, render_report, score_rows
-from veintrack.train.scores import FrameScores, count_levels, score_frame, summarise
+from veintrack.train.curves import count_levels
+from veintrack.train.report import Example, pick_examples, remarks, render_report, score_rows
+from veintrack.train.scores import FrameScores, score_frame
+from veintrack.train.summary import Summary, summarise
 
 SHAPE = (60, 80)
 TRUTH = disc(SHAPE, 40, 30, 12).astype(bool)
@@ -98,6 +100,51 @@ def test_millimetres_are_shown_only_where_they_are_known() -> None:
     without = score_rows(summarise([score_frame("a", TRUTH, TRUTH)]))
     assert any("mm" in name for name, _, _ in with_mm)
     assert not any("mm" in name for name, _, _ in without)
+
+
+def test_what_was_drawn_anew_is_said() -> None:
+    frames = [shifted(f"{dx}", dx) for dx in range(40)]
+    assert "over 40 frames, taken for independent." in remarks(summarise(frames))[0]
+    in_pairs = remarks(summarise(frames, [f"{n // 2}" for n in range(40)]))[0]
+    assert "over 20 groups of frames, drawn whole." in in_pairs
+    assert "fewer than 30 groups" in in_pairs
+    assert "fewer" not in remarks(summarise(frames, [f.name for f in frames]))[0]
+
+
+def test_vessels_are_counted_by_their_size() -> None:
+    names = [name for name, _, _ in score_rows(summarise([shifted("a", 3)]))]
+    after = names.index("vessels detected") + 1
+    assert all(name.startswith("  diameter ") for name in names[after : after + 3])
+
+
+def partly_labelled() -> tuple[Summary, list[FrameScores]]:
+    beside = disc(SHAPE, 12, 30, 6).astype(bool)
+    frames = [score_frame("a", TRUTH, TRUTH | beside, background_known=False)]
+    return summarise(frames), frames
+
+
+def test_with_an_unknown_background_the_report_says_what_it_leaves_out() -> None:
+    summary, frames = partly_labelled()
+    pixels, none = np.full(SHAPE, 90, np.uint8), np.zeros(SHAPE, bool)
+    left_out = disc(SHAPE, 12, 30, 6).astype(bool)
+    example = Example("best", frames[0], pixels, TRUTH, TRUTH, left_out)
+    levels = count_levels(TRUTH.astype(np.float32), TRUTH)
+    page = render_report({}, summary, frames, levels, 0.5, [example], "Research only.")
+    assert "1 in 1 frames, count in no score" in page
+    assert "Marked but left out, dotted, pink." in page
+    assert "Expected calibration error" not in page
+    complete = render_report(
+        {}, summarise([shifted("a", 2)]), frames, levels, 0.5,
+        [Example("best", frames[0], pixels, TRUTH, TRUTH, none)], "Research only.",
+    )  # fmt: skip
+    assert "left out, dotted" not in complete
+    assert "Expected calibration error" in complete
+
+
+def test_with_an_unknown_background_rows_that_need_it_are_gone() -> None:
+    names = [name for name, _, _ in score_rows(partly_labelled()[0])]
+    assert "pixel accuracy" not in names
+    assert "  false, without a vessel" not in names
 
 
 def test_the_best_the_middle_and_the_worst_frames_are_picked() -> None:

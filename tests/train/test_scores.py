@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,13 +13,10 @@ from scipy.spatial.distance import cdist
 
 from tests.conftest import disc
 from veintrack.train.scores import (
-    FrameScores,
-    calibrate,
-    count_levels,
-    dice_by_threshold,
+    marks_on_vessels,
     score_frame,
-    summarise,
     surface_distances,
+    vessels_alone,
 )
 
 Mask = NDArray[np.bool_]
@@ -166,132 +162,80 @@ def test_millimetres_are_pixels_times_an_even_spacing(a: Mask, b: Mask) -> None:
         assert mm == pytest.approx(tuple(0.25 * d for d in px))
 
 
-def some_frames(n: int, seed: int = 0) -> list[FrameScores]:
-    shifts = np.random.default_rng(seed).integers(0, 12, n).tolist()
-    return [score_frame(f"{i}", square(20), square(20 + shift)) for i, shift in enumerate(shifts)]
+def test_each_labelled_vessel_has_the_diameter_of_a_disc_of_its_size_and_was_found_or_not() -> None:
+    scores = score_frame("a", circle(50, 50, 30) | circle(150, 150, 10), circle(150, 150, 9))
+    assert scores.diameters_px == pytest.approx((60, 20), rel=0.01)
+    assert scores.found == (False, True)
 
 
-@given(st.permutations([*some_frames(8), score_frame("e", EMPTY, square(3))]))
-@settings(deadline=None, max_examples=20)
-def test_the_order_of_frames_does_not_matter(frames: Sequence[FrameScores]) -> None:
-    ours = summarise(frames, replicates=1)
-    other = summarise(sorted(frames, key=lambda f: f.name), replicates=1)
-    for part in ("pooled", "mean", "vessels"):
-        for name, estimate in getattr(ours, part).items():
-            same = getattr(other, part)[name]
-            assert (estimate and estimate.value) == pytest.approx(same and same.value)
-    assert ours.centroid_error_px == pytest.approx(other.centroid_error_px)
+def test_with_an_unknown_background_only_marks_on_labelled_vessels_count() -> None:
+    truth, beside = square(10) | square(60, y=45), square(50)
+    marked = square(12) | beside | square(75, y=0, side=2)
+    known = score_frame("a", truth, marked, min_area_px2=9)
+    unknown = score_frame("a", truth, marked, min_area_px2=9, background_known=False)
+    assert (known.left_out, unknown.left_out) == (None, 1)  # the speck is no detection anyway
+    assert unknown.dice == score_frame("a", truth, square(12)).dice
+    assert unknown.precision == pytest.approx(0.8)
+    assert (unknown.marked, unknown.pixel_accuracy, unknown.tn) == (1, None, 0)
+    assert unknown.hd95_px == score_frame("a", truth, square(12)).hd95_px
+    assert (unknown.recall, unknown.found) == (known.recall, known.found)
 
 
-def test_intervals_hold_the_estimate_and_shrink_with_the_frames() -> None:
-    width = []
-    for n in (20, 320):
-        summary = summarise(some_frames(n))
-        for estimate in (summary.pooled["dice"], summary.mean["dice"], summary.mean["hd95_px"]):
-            assert estimate is not None
-            assert estimate.low < estimate.value < estimate.high
-        dice = summary.mean["dice"]
-        assert dice is not None
-        width.append(dice.high - dice.low)
-    assert width[1] == pytest.approx(width[0] / 4, rel=0.4)  # as one over the root of n
+def test_a_mark_that_merges_a_labelled_vessel_with_another_counts_whole() -> None:
+    merged = square(10) | square(20) | square(30)
+    scores = score_frame("a", square(10), merged, background_known=False)
+    assert scores.precision == pytest.approx(1 / 3)
+    assert scores.left_out == 0
 
 
-def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
-    frames = some_frames(400)
-    dice = summarise(frames).mean["dice"]
-    assert dice is not None
-    error = np.std([f.dice for f in frames if f.dice is not None]) / 20
-    assert (dice.low, dice.high) == pytest.approx(
-        (dice.value - 1.96 * error, dice.value + 1.96 * error), abs=0.2 * error
-    )
+masks_and_probabilities = st.tuples(
+    masks, hnp.arrays(np.float32, (9, 12), elements=st.integers(0, 64).map(lambda k: k / 64))
+)
 
 
-def test_the_same_seed_gives_the_same_intervals() -> None:
-    assert summarise(some_frames(9)) == summarise(some_frames(9))
-
-
-def test_frames_without_a_vessel_count_in_the_pool_and_apart_but_not_in_the_means() -> None:
-    frames = [
-        score_frame("whole", square(20), square(20)),
-        score_frame("missed", square(20), EMPTY),
-        score_frame("quiet", EMPTY, EMPTY),
-        score_frame("alarm", EMPTY, square(20) | square(40)),
-    ]
-    summary = summarise(frames)
-    assert (summary.frames_with_vessel, summary.frames_without_vessel) == (2, 2)
-    assert summary.frames_without_surface == 1
-    dice, pooled, hd95 = summary.mean["dice"], summary.pooled["dice"], summary.mean["hd95_px"]
-    assert dice is not None
-    assert (dice.value, dice.frames) == (0.5, 2)
-    assert pooled is not None
-    assert pooled.value == pytest.approx(200 / (200 + 200 + 100))
-    assert hd95 is not None
-    assert (hd95.value, hd95.frames) == (0, 1)
-    assert summary.false_alarms is not None
-    assert (summary.false_alarms.value, summary.false_alarms.frames) == (1, 2)
-    detected, false = summary.vessels["detection_rate"], summary.vessels["false_detections"]
-    assert detected is not None
-    assert detected.value == 0.5
-    assert false is not None
-    assert false.value == 0
-    nothing = summary.pooled["marking_nothing_accuracy"]
-    assert nothing is not None
-    assert nothing.value == pytest.approx(1 - 200 / (4 * 4800))
-
-
-def test_what_no_frame_defines_is_undefined_in_the_set() -> None:
-    summary = summarise([score_frame("missed", square(20), EMPTY)])
-    assert summary.mean["hd95_px"] is None
-    assert summary.pooled["precision"] is None
-    assert summary.vessels["centroid_error_px"] is None
-    assert summary.centroid_error_px == {}
-    assert summary.false_alarms is None
-
-
-def test_a_summary_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="got 0 frames, 2000 replicates"):
-        summarise([])
-    with pytest.raises(ValueError, match="0 replicates"):
-        summarise(some_frames(1), replicates=0)
-
-
-probabilities = hnp.arrays(np.float32, (9, 12), elements=st.floats(0, 1, width=32))
-
-
-@given(probabilities, masks, st.integers(1, 255))
+@given(masks_and_probabilities, st.integers(1, 64))
 @settings(deadline=None)
-def test_the_threshold_curve_is_dice_at_each_threshold(
-    probability: NDArray[np.float32], truth: Mask, level: int
+def test_vessels_alone_leaves_the_marks_on_vessels_at_every_threshold(
+    drawn: tuple[Mask, NDArray[np.float32]], level: int
 ) -> None:
-    truth[0, 0] = True
-    thresholds, dice = dice_by_threshold(count_levels(probability, truth))
-    assert thresholds[level - 1] == level / 256
-    direct = score_frame("a", truth, probability >= thresholds[level - 1]).dice
-    assert dice[level - 1] == pytest.approx(direct)
+    truth, probability = drawn
+    alone = vessels_alone(probability, truth) >= level / 64
+    np.testing.assert_array_equal(alone, marks_on_vessels(probability >= level / 64, truth))
 
 
-def test_probabilities_that_come_true_as_often_as_they_say_are_calibrated() -> None:
-    rng = np.random.default_rng(0)
-    probability = rng.random((500, 500)).astype(np.float32)
-    truth = rng.random((500, 500)) < probability
-    calibration = calibrate(count_levels(probability, truth))
-    assert calibration.error < 0.006
-    assert calibration.share.sum() == pytest.approx(1)
-    np.testing.assert_allclose(calibration.confidence, calibration.frequency, atol=0.02)
+@given(masks, masks)
+@settings(deadline=None)
+def test_recall_and_the_vessels_found_do_not_depend_on_what_the_background_is(
+    truth: Mask, marked: Mask
+) -> None:
+    known = score_frame("a", truth, marked)
+    unknown = score_frame("a", truth, marked, background_known=False)
+    assert known.recall == unknown.recall
+    assert known.matched == unknown.matched
+    assert unknown.left_out is not None
+    assert known.marked == unknown.marked + unknown.left_out
 
 
-def test_the_calibration_error_is_the_distance_of_word_and_deed() -> None:
-    # A quarter of the pixels: 0.9 said, half true. The rest: 0 said, none true.
-    probability = np.zeros((4, 4), np.float32)
-    probability[0] = 0.9
-    truth = np.zeros((4, 4), bool)
-    truth[0, :2] = True
-    calibration = calibrate(count_levels(probability, truth))
-    assert calibration.error == pytest.approx(0.25 * 0.4)
-    assert calibration.frequency.tolist() == [0, 0.5]
+@given(masks, masks, masks, st.booleans())
+@settings(deadline=None)
+def test_where_nothing_is_known_nothing_that_is_labelled_or_marked_matters(
+    truth: Mask, marked: Mask, known: Mask, background_known: bool
+) -> None:
+    scores = score_frame("a", truth, marked, known=known, background_known=background_known)
+    for filled in (True, False):
+        same = score_frame(
+            "a",
+            np.where(known, truth, filled),
+            np.where(known, marked, not filled),
+            known=known,
+            background_known=background_known,
+        )
+        assert same == scores
+    if background_known:
+        assert scores.tp + scores.fp + scores.fn + scores.tn == known.sum()
 
 
-def test_scores_and_report_need_no_torch() -> None:
-    code = "import sys, veintrack.train.report, veintrack.train.scores; print(*sys.modules)"
+def test_nothing_of_an_evaluation_needs_torch() -> None:
+    code = "import sys, veintrack.train.evaluation; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"torch", "matplotlib"} & set(done.stdout.split())

@@ -10,22 +10,22 @@ import typer
 
 from veintrack._version import __version__
 from veintrack.engines.model import DEFAULT_MODEL
-from veintrack.errors import OutputError, SourceNotFoundError
-from veintrack.tracker.frame import F64, Spacing
+from veintrack.errors import OutputError
+from veintrack.tracker.frame import F64
 
 if TYPE_CHECKING:  # imported on use: the command line starts without them
-    from rich.console import Console
-
     from veintrack.tracker.segment import Segmenter
-    from veintrack.train.data import FrameFile
-    from veintrack.train.report import Example
-    from veintrack.train.scores import FrameScores, Summary
+    from veintrack.train.evaluation import Judging
+    from veintrack.train.formats import LabelledFolder, LabelledFrame
+    from veintrack.train.scores import FrameScores
+    from veintrack.train.summary import Summary
 
 __all__ = ["evaluate"]
 
 evaluate = typer.Typer(help="Score a model against truth.", rich_markup_mode=None)
 
 _REPORT = "report.html"
+_UNLABELLED = ("background", "unknown")
 
 
 @evaluate.callback()
@@ -35,16 +35,73 @@ def _evaluate() -> None:
 
 @evaluate.command("segmentation")
 def segmentation(
-    images: Annotated[Path, typer.Option(help="Folder of frames.", metavar="DIR")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of frames, with --masks.", metavar="DIR")
+    ] = None,
     masks: Annotated[
-        Path, typer.Option(help="Folder of index masks with the frames' names.", metavar="DIR")
-    ],
+        Path | None, typer.Option(help="Folder of masks with the frames' names.", metavar="DIR")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of both: folder of labelled frames, or COCO file.", metavar="PATH"
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Of --data: auto, folders (images/ and masks/), coco, labelme, nnunet.",
+        ),
+    ] = "auto",
     model: Annotated[
         str, typer.Option(help="Name of a shipped model, or path of a model file.")
     ] = DEFAULT_MODEL,
     label: Annotated[
-        str, typer.Option(help="The vessel's value in the masks.", metavar="[NAME=]VALUE")
+        str,
+        typer.Option(
+            help="What the data calls the vessel: a number, a colour (#ff0000) or a name.",
+            metavar="[NAME=]VALUE",
+        ),
     ] = "vessel=1",
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pixels that the data calls so are unknown and count nowhere; may be given again.",
+            metavar="VALUE",
+        ),
+    ] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Which of the model's classes [vessel, else vein, else its first].",
+            metavar="NAME",
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        str,
+        typer.Option(
+            help="What the data leaves out: background, or unknown where it labels only some "
+            "vessels. Then marks that overlap no labelled vessel count in no score."
+        ),
+    ] = "background",
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only frames of one part of a training run: its split.json.", metavar="FILE"
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Which part of the split: train, val or test [test].")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames that belong together, as for training: a JSON or CSV file, or a regular "
+            "expression with one capture group. Intervals are then over groups [over frames]."
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every figure there.", metavar="FILE")
     ] = None,
@@ -62,54 +119,101 @@ def segmentation(
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     bootstrap: Annotated[int, typer.Option(help="Sets drawn anew for the intervals.")] = 2000,
 ) -> None:
     """Score the vessels that a model marks, in the frames' own pixels."""
     from rich.console import Console
+    from rich.progress import track
 
+    from veintrack.tracker.cli.train import parse_labels
     from veintrack.tracker.config import parse_spacing
-    from veintrack.tracker.overlay import NOTICE
     from veintrack.tracker.segment import load_segmenter
-    from veintrack.train.report import pick_examples, render_report
-    from veintrack.train.scores import summarise
+    from veintrack.train.evaluation import (
+        Judging,
+        check_label,
+        find_labelled,
+        group_files,
+        score_files,
+    )
+    from veintrack.train.formats import LabelChoice
+    from veintrack.train.summary import summarise
 
-    if threshold is not None and not 0 < threshold < 1:
-        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
-    if bootstrap < 1:
-        raise ValueError(f"bootstrap must be at least 1, got {bootstrap}")
+    _check_options(threshold=threshold, bootstrap=bootstrap, unlabelled=unlabelled)
+    if part is not None and split is None:
+        raise ValueError("part chooses among the frames of a split: name its file with --split")
     spacing_mm = parse_spacing(spacing) if spacing is not None else None
-    value = _label_value(label)
+    choice = LabelChoice(parse_labels([label]), tuple(ignore or ()))
     report = output / _REPORT if output else None
     _check_free([p for p in (json_file, report) if p], overwrite=overwrite)
-    files, without_mask = _find(images, masks, value, label)
+    folder, home = _open(images, masks, data, form)
+    folder, without_mask = find_labelled(folder, split, part or "test", home)
+    group_of = group_files(folder.frames, groups) if groups is not None else None
+    found = check_label(folder, choice)
     console = Console(stderr=True, highlight=False)
-    with load_segmenter(model, engine=engine, precision=precision) as segmenter:
-        threshold = segmenter.threshold if threshold is None else threshold
-        frames, levels = _score(segmenter, files, value, threshold, spacing_mm, console)
-        summary = summarise(frames, replicates=bootstrap)
-        facts = _facts(segmenter, images, masks, label, threshold, spacing_mm, bootstrap)
-        facts["images_without_mask"] = len(without_mask)
+    with load_segmenter(
+        model, engine=engine, precision=precision, device=device, class_name=class_name
+    ) as segmenter:
+        judging = Judging(
+            choice=choice,
+            classes=folder.classes,
+            threshold=segmenter.threshold if threshold is None else threshold,
+            spacing_mm=spacing_mm,
+            background_known=unlabelled == "background",
+        )
+        silent = not console.is_terminal
+        shown = track(folder.frames, "scoring", console=console, disable=silent, transient=True)
+        frames, levels = score_files(segmenter, shown, judging)
+        summary = summarise(frames, group_of, replicates=bootstrap)
+        facts = {
+            **_facts_of_model(segmenter),
+            "images": images and str(images),
+            "masks": masks and str(masks),
+            "data": data and str(data),
+            "format": folder.format,
+            "label": label,
+            "ignore": ignore,
+            "unlabelled": unlabelled,
+            "split": split and f"{part or 'test'} of {split}",
+            "images_without_mask": len(without_mask),
+            "unknown_share": found.unknown,
+            "groups": groups,
+            "threshold": judging.threshold,
+            "spacing_mm": spacing_mm,
+            "bootstrap": bootstrap,
+        }
         if json_file:
-            _write(json_file, json.dumps(_as_json(facts, summary, frames, levels), indent=1))
+            figures = _as_json(facts, summary, frames, group_of, levels)
+            _write(json_file, json.dumps(figures, indent=1))
         if report:
-            chosen = pick_examples(frames)
-            examples = _examples(segmenter, files, chosen, value, threshold)
-            shown = {k.replace("_", " "): _text(v) for k, v in facts.items() if k != "notice"}
-            _write(
-                report,
-                render_report(shown, summary, frames, levels, threshold, examples, NOTICE),
-            )
+            _write(report, _page(segmenter, folder.frames, judging, facts, summary, frames, levels))
     _show(summary, facts)
     for path in filter(None, (json_file, report)):
         console.print(f"written: {path}", soft_wrap=True)
 
 
-def _label_value(text: str) -> int:
-    from veintrack.tracker.cli.train import parse_labels
+def _check_options(*, threshold: float | None, bootstrap: int, unlabelled: str) -> None:
+    if threshold is not None and not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+    if bootstrap < 1:
+        raise ValueError(f"bootstrap must be at least 1, got {bootstrap}")
+    if unlabelled not in _UNLABELLED:
+        raise ValueError(f"unlabelled must be {' or '.join(_UNLABELLED)}, got {unlabelled!r}")
 
-    if text.isdecimal():
-        return int(text)
-    return next(iter(parse_labels([text]).values()))
+
+def _open(
+    images: Path | None, masks: Path | None, data: Path | None, form: str
+) -> tuple["LabelledFolder", str]:
+    """Find labelled frames, and what a training run calls the folder they are in."""
+    from veintrack.train.formats import open_folder, pair_folders
+
+    if data is not None and images is None and masks is None:
+        return open_folder(data, form), data.resolve().name
+    if data is None and images is not None and masks is not None:
+        if form != "auto":
+            raise ValueError("format is that of --data: --images and --masks are folders")
+        return pair_folders(images, masks), images.resolve().parent.name
+    raise ValueError("name the frames either with --images and --masks, or with --data")
 
 
 def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
@@ -124,92 +228,7 @@ def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
             raise OutputError(f"cannot write to {path}: {nearest} is not a folder")
 
 
-def _find(images: Path, masks: Path, value: int, label: str) -> tuple[list["FrameFile"], list[str]]:
-    """Pair the files, and check every mask: a fault in the last one should not take an hour."""
-    import numpy as np
-
-    from veintrack.train.data import match_frames, read_frame
-
-    files, without_mask = match_frames(images, masks)
-    if not files:
-        raise SourceNotFoundError(
-            f"no image in {images} has a mask of its name in {masks}: "
-            f"the first image is {without_mask[0]}"
-        )
-    seen: set[int] = set()
-    for file in files:
-        seen.update(np.unique(read_frame(file)[1]).tolist())
-    if value not in seen:
-        raise ValueError(
-            f"label {label} occurs in no mask; "
-            f"the masks hold the values {', '.join(map(str, sorted(seen)))}"
-        )
-    return files, without_mask
-
-
-def _score(
-    segmenter: "Segmenter",
-    files: Sequence["FrameFile"],
-    value: int,
-    threshold: float,
-    spacing_mm: Spacing | None,
-    console: "Console",
-) -> tuple[list["FrameScores"], F64]:
-    import numpy as np
-    from rich.progress import track
-
-    from veintrack.tracker.detect import DetectSettings
-    from veintrack.tracker.grid import fit
-    from veintrack.train.data import read_frame
-    from veintrack.train.scores import BINS, count_levels, score_frame
-
-    frames, levels = [], np.zeros((3, BINS))
-    silent = not console.is_terminal
-    for file in track(files, "scoring", console=console, disable=silent, transient=True):
-        pixels, mask = read_frame(file)
-        truth = mask == value
-        probability = segmenter(pixels)
-        # What the tracker leaves out as too small is no detection.
-        scale = fit((pixels.shape[0], pixels.shape[1]), segmenter.input_shape).scale
-        least_px2 = DetectSettings().min_area_grid_px2 / float(np.prod(scale))
-        frames.append(
-            score_frame(
-                file.name, truth, probability >= threshold, spacing_mm, min_area_px2=least_px2
-            )
-        )
-        levels += count_levels(probability, truth)
-    return frames, levels
-
-
-def _examples(
-    segmenter: "Segmenter",
-    files: Sequence["FrameFile"],
-    chosen: Sequence[tuple[str, "FrameScores"]],
-    value: int,
-    threshold: float,
-) -> list["Example"]:
-    """Segment the frames to show again: keeping every frame's picture would fill the memory."""
-    from veintrack.train.data import read_frame
-    from veintrack.train.report import Example
-
-    file_of = {file.name: file for file in files}
-    examples = []
-    for rank, scores in chosen:
-        pixels, mask = read_frame(file_of[scores.name])
-        marked = segmenter(pixels) >= threshold
-        examples.append(Example(rank, scores, pixels, mask == value, marked))
-    return examples
-
-
-def _facts(
-    segmenter: "Segmenter",
-    images: Path,
-    masks: Path,
-    label: str,
-    threshold: float,
-    spacing_mm: Spacing | None,
-    bootstrap: int,
-) -> dict[str, Any]:
+def _facts_of_model(segmenter: "Segmenter") -> dict[str, Any]:
     from veintrack.tracker.overlay import NOTICE
 
     return {
@@ -217,43 +236,70 @@ def _facts(
         "veintrack": __version__,
         "model": str(segmenter.model.path),
         "model_sha256": segmenter.model.sha256,
+        "class": segmenter.class_name,
         "engine": segmenter.engine.name,
         "precision": segmenter.engine.precision,
         "device": segmenter.engine.device,
-        "images": str(images),
-        "masks": str(masks),
-        "label": label,
-        "threshold": threshold,
-        "spacing_mm": spacing_mm,
-        "bootstrap": bootstrap,
     }
 
 
+def _page(
+    segmenter: "Segmenter",
+    files: Sequence["LabelledFrame"],
+    judging: "Judging",
+    facts: dict[str, Any],
+    summary: "Summary",
+    frames: Sequence["FrameScores"],
+    levels: F64,
+) -> str:
+    from veintrack.train.evaluation import show_frames
+    from veintrack.train.report import pick_examples, render_report
+
+    examples = show_frames(segmenter, files, pick_examples(frames), judging)
+    shown = {
+        k.replace("_", " "): _text(v) for k, v in facts.items() if v is not None and k != "notice"
+    }
+    return render_report(
+        shown, summary, frames, levels, judging.threshold, examples, facts["notice"]
+    )
+
+
 def _text(fact: Any) -> str:
-    if isinstance(fact, tuple):
-        return " x ".join(map(str, fact))
-    return "unknown" if fact is None else str(fact)
+    if isinstance(fact, list):
+        return ", ".join(fact)
+    if isinstance(fact, float):
+        return f"{fact:.4g}"
+    return " x ".join(map(str, fact)) if isinstance(fact, tuple) else str(fact)
 
 
 def _as_json(
-    facts: dict[str, Any], summary: "Summary", frames: Sequence["FrameScores"], levels: F64
+    facts: dict[str, Any],
+    summary: "Summary",
+    frames: Sequence["FrameScores"],
+    groups: Sequence[str] | None,
+    levels: F64,
 ) -> dict[str, Any]:
-    from veintrack.train.scores import calibrate, dice_by_threshold
+    from veintrack.train.curves import calibrate, dice_by_threshold
 
     thresholds, dice = dice_by_threshold(levels)
-    calibration = calibrate(levels)
-    return {
+    figures = {
         **facts,
         **asdict(summary),
         "threshold_curve": {"threshold": thresholds.tolist(), "dice": dice.tolist()},
-        "calibration": {
+        "calibration": None,
+        "per_frame": [asdict(frame) for frame in frames],
+    }
+    if summary.marks_left_out is None:  # it needs to know the background
+        calibration = calibrate(levels)
+        figures["calibration"] = {
             "expected_calibration_error": calibration.error,
             "confidence": calibration.confidence.tolist(),
             "frequency": calibration.frequency.tolist(),
             "share": calibration.share.tolist(),
-        },
-        "per_frame": [asdict(frame) for frame in frames],
-    }
+        }
+    for row, group in zip(figures["per_frame"], groups or (), strict=False):
+        row["group"] = group
+    return figures
 
 
 def _write(path: Path, text: str) -> None:
@@ -269,28 +315,21 @@ def _show(summary: "Summary", facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from veintrack.train.report import score_rows
+    from veintrack.train.report import remarks, score_rows
 
     table = Table("score", "all together", "mean of frames")
     for row in score_rows(summary):
         table.add_row(*map(Text, row))  # as text: brackets are no markup here
     console = Console(highlight=False)
     console.print(table)
-    for note in _notes(summary, facts):
-        console.print(Text(note))
-
-
-def _notes(summary: "Summary", facts: dict[str, Any]) -> list[str]:
     notes = [
-        f"{summary.frames_with_vessel} frames with a vessel, "
-        f"{summary.frames_without_vessel} without. In brackets: 95 % over frames. "
-        f"Threshold {facts['threshold']:.3f}, {facts['engine']} {facts['precision']}."
+        f"{summary.frames_with_vessel} frames with a vessel, {summary.frames_without_vessel} "
+        f"without. Threshold {facts['threshold']:.3f}, {facts['engine']} {facts['precision']}.",
+        *remarks(summary),
     ]
-    if summary.frames_without_surface:
-        notes.append(
-            f"Surface distances leave out {summary.frames_without_surface} frames with a vessel "
-            "in which nothing was marked."
-        )
     if facts["images_without_mask"]:
         notes.append(f"Images left out for want of a mask: {facts['images_without_mask']}.")
-    return [*notes, facts["notice"]]
+    if facts["unknown_share"]:
+        notes.append(f"Unknown, counted nowhere: {facts['unknown_share']:.1%} of the pixels.")
+    for note in (*notes, facts["notice"]):
+        console.print(Text(note))

@@ -17,32 +17,58 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that holds images/ and masks/ [phantom frames alone].", metavar="DIR"
+            help="Folder of labelled frames, COCO file, or YAML file that lists several data sets "
+            "[phantom frames alone].",
+            metavar="PATH",
         ),
     ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="auto, folders (images/ and masks/), coco, labelme, nnunet."),
+    ] = "auto",
     arch: Annotated[
         str, typer.Option(help="Network: resnet34-unet, fcn or deeplabv3plus.")
     ] = "resnet34-unet",
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="A class and its value in the masks; may be given again [vessel=1].",
-            metavar="NAME=VALUE",
+            help="A class and what the data calls it: a number, a colour (#ff0000) or a name; "
+            "may be given again [vessel=1].",
+            metavar="CLASS[=VALUE]",
         ),
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pixels that the data calls so are unknown; may be given again.", metavar="VALUE"
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        str, typer.Option(help="What a pixel without a label is: background, or unknown.")
+    ] = "background",
     groups: Annotated[
         str | None,
         typer.Option(
-            help="Frames that belong together: a JSON file of clusters, or a regular expression "
-            "with one capture group [every frame stands alone].",
+            help="Frames that belong together: a JSON file of clusters, a CSV file of name and "
+            "group, or a regular expression with one capture group [every frame stands alone].",
         ),
     ] = None,
     val: Annotated[float, typer.Option(help="Part of the frames for validation.")] = 0.15,
     test: Annotated[float, typer.Option(help="Part of the frames for the final test.")] = 0.15,
+    folds: Annotated[
+        int, typer.Option(help="Cross-validation: the test part is one of so many [0: is --test].")
+    ] = 0,
+    fold: Annotated[int, typer.Option(help="Which of the folds, from 0.")] = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out files that cannot be used.")
+    ] = False,
     allow_leaks: Annotated[
         bool,
         typer.Option("--allow-leaks", help="Train even if near duplicates are in different parts."),
     ] = False,
+    augment: Annotated[
+        str, typer.Option(help="How frames are varied: ultrasound, paper or none.")
+    ] = "ultrasound",
     phantom: Annotated[int, typer.Option(help="Synthetic frames in each epoch.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run [a new one under runs/].", metavar="DIR")
@@ -56,6 +82,12 @@ def train(
     epochs: Annotated[int, typer.Option(help="Rounds through the data.")] = 60,
     batch: Annotated[int, typer.Option(help="Frames in a step, on each device.")] = 8,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    schedule: Annotated[
+        str, typer.Option(help="Of the learning rate: cosine or one-cycle.")
+    ] = "cosine",
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many epochs without a better Dice [0: never].")
+    ] = 0,
     size: Annotated[
         int, typer.Option(help="Height and width of the network's grid, a multiple of 32.")
     ] = 256,
@@ -66,6 +98,9 @@ def train(
     encoder_weights: Annotated[
         Path | None, typer.Option(help="torchvision resnet34 weights to start the encoder from.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write logs for TensorBoard too.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Threads that render phantom frames [all cores].")
     ] = None,
@@ -84,15 +119,22 @@ def train(
     ] = None,
 ) -> None:
     """Train a network, judge it on frames it has not seen, and export a model file."""
-    fit, settings_class = _load()
+    fit, first_process, settings_class = _load()
     settings = settings_class(
         data=data,
         arch=arch,
+        format=form,
         labels=parse_labels(label or ["vessel=1"]),
+        ignore=tuple(ignore or ()),
+        unlabelled=unlabelled,
         groups=groups,
         val_fraction=val,
         test_fraction=test,
+        folds=folds,
+        fold=fold,
+        skip_bad=skip_bad,
         allow_leaks=allow_leaks,
+        augment=augment,
         phantom=phantom,
         output=output or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}",
         overwrite=overwrite,
@@ -100,6 +142,9 @@ def train(
         epochs=epochs,
         batch=batch,
         lr=lr,
+        schedule=schedule,
+        patience=patience,
+        tensorboard=tensorboard,
         size_px=size,
         seed=seed,
         init=init,
@@ -113,26 +158,34 @@ def train(
         training_data=training_data,
         licence=licence,
     )
-    _show(fit(settings))
+    model = fit(settings)
+    if first_process():
+        _show(model)
 
 
-def parse_labels(texts: list[str]) -> dict[str, int]:
-    """Read ``vessel=2`` and its like; any other form, or a name given twice, is a `ValueError`."""
-    labels: dict[str, int] = {}
+def parse_labels(texts: list[str]) -> dict[str, str]:
+    """Read ``vessel=2`` and its like; ``vessel`` alone is ``vessel=vessel``.
+
+    Raises
+    ------
+    ValueError
+        If one has another form, or a class is given twice.
+    """
+    labels: dict[str, str] = {}
     for text in texts:
-        name, _, value = text.partition("=")
-        if not name or not value.isdecimal():
-            raise ValueError(f"a label must be NAME=VALUE such as vessel=2, got {text!r}")
+        name, equals, value = text.partition("=")
+        if not name or (equals and not value):
+            raise ValueError(f"a label must be CLASS or CLASS=VALUE such as vessel=2, got {text!r}")
         if name in labels:
             raise ValueError(f"label {name!r} is given twice")
-        labels[name] = int(value)
+        labels[name] = value or name
     return labels
 
 
-def _load() -> tuple[Any, Any]:
+def _load() -> tuple[Any, Any, Any]:
     """Import the training room; it needs libraries that the default install lacks."""
     try:
-        from veintrack.train.fit import fit
+        from veintrack.train.fit import first_process, fit
         from veintrack.train.settings import TrainSettings
     except ImportError as error:
         if error.name is None or error.name.startswith("veintrack"):
@@ -144,7 +197,7 @@ def _load() -> tuple[Any, Any]:
 
     if not Console(stderr=True).is_terminal:  # a terminal has the progress bar
         logging.getLogger("veintrack.train").setLevel(logging.INFO)
-    return fit, TrainSettings
+    return fit, first_process, TrainSettings
 
 
 def _show(model: Path) -> None:
