@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from veintrack.errors import SourceUnreadableError
-from veintrack.train.data import Frames, load_frames
+from veintrack.tracker.frame import F32
+from veintrack.train.data import Frames, LoadedFrames, load_frames
 from veintrack.train.dataset import DataSet, class_names
 from veintrack.train.formats import LabelChoice, Survey, describe, open_folder
 from veintrack.train.leaks import check_split
@@ -124,9 +125,9 @@ def prepare_data(settings: TrainSettings) -> RunData:
         return _phantom_data(settings)
     classes = class_names(data_sets)
     loaded = [_load(data_set, classes, settings) for data_set in data_sets]
-    names, frames, split = _join(loaded)
+    names, frames, thumbnails, split = _join(loaded)
     if not settings.allow_leaks:
-        check_split(names, frames.images, split)
+        check_split(names, thumbnails, split)
     if not split.val:
         raise ValueError("no data set has frames for validation: give one a val above 0")
     parts = [one.training_part() for one in loaded]
@@ -152,8 +153,7 @@ class _Loaded:
     """A data set, read and split."""
 
     data_set: DataSet
-    names: Sequence[str]
-    frames: Frames
+    loaded: LoadedFrames
     split: Split
 
     @property
@@ -161,35 +161,37 @@ class _Loaded:
         return self.data_set.folder.resolve().name
 
     def training_part(self) -> _Part:
-        frames = self.frames.take(self.split.train)
+        frames = self.loaded.frames.take(self.split.train)
         return _Part(frames, max(1, round(self.data_set.share * len(frames))))
 
 
-def _join(loaded: Sequence[_Loaded]) -> tuple[list[str], Frames, Split]:
-    if len(loaded) == 1:
-        return list(loaded[0].names), loaded[0].frames, loaded[0].split
+def _join(data: Sequence[_Loaded]) -> tuple[list[str], Frames, F32, Split]:
+    """Put names, frames, thumbnails and splits one after another."""
     # Frames of several data sets may have one name; their folders tell them apart.
-    names = [f"{one.folder_name}/{name}" for one in loaded for name in one.names]
-    starts = np.cumsum([0, *(len(one.names) for one in loaded)]).tolist()
+    prefixes = [f"{one.folder_name}/" if len(data) > 1 else "" for one in data]
+    names = [p + name for p, one in zip(prefixes, data, strict=True) for name in one.loaded.names]
+    starts = np.cumsum([0, *(len(one.loaded.names) for one in data)]).tolist()
     moved = {
         part: tuple(
             start + i
-            for start, one in zip(starts[:-1], loaded, strict=True)
+            for start, one in zip(starts[:-1], data, strict=True)
             for i in getattr(one.split, part)
         )
         for part in ("train", "val", "test")
     }
-    return names, Frames.join([one.frames for one in loaded]), Split(**moved)
+    frames = Frames.join([one.loaded.frames for one in data])
+    thumbnails = np.concatenate([one.loaded.thumbnails for one in data])
+    return names, frames, thumbnails, Split(**moved)
 
 
 def _load(data_set: DataSet, classes: tuple[str, ...], settings: TrainSettings) -> _Loaded:
     folder = open_folder(data_set.folder, data_set.format)
     choice = LabelChoice(data_set.labels, data_set.ignore, data_set.unlabelled)
-    names, frames, found = load_frames(folder, choice, classes, settings.size_px)
-    _log.info("%s", describe(found))
-    _check_found(found, settings)
-    split = _split(group_frames(names, data_set.groups), data_set, settings)
-    return _Loaded(data_set, names, frames, split)
+    loaded = load_frames(folder, choice, classes, settings.size_px)
+    _log.info("%s", describe(loaded.found))
+    _check_found(loaded.found, settings)
+    split = _split(group_frames(loaded.names, data_set.groups), data_set, settings)
+    return _Loaded(data_set, loaded, split)
 
 
 def _check_found(found: Survey, settings: TrainSettings) -> None:

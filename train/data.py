@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from veintrack.errors import SourceUnreadableError
-from veintrack.tracker.frame import U8
+from veintrack.tracker.frame import F32, U8
 from veintrack.tracker.grid import fit, image_to_grid, mask_to_grid
 from veintrack.train.formats import LabelChoice, LabelledFolder, LabelledFrame, Survey, survey
+from veintrack.train.leaks import thumbnail
 
-__all__ = ["Frames", "lay_on_grid", "load_frames"]
+__all__ = ["Frames", "LoadedFrames", "lay_on_grid", "load_frames"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +62,31 @@ class Frames:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedFrames:
+    """Frames of one folder.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One for each frame.
+    frames : Frames
+        On the network's grid.
+    thumbnails : ndarray of shape (N, K), float32
+        What near duplicates are found by, see `veintrack.train.leaks`.
+    found : Survey
+        The report on the folder.
+    """
+
+    names: tuple[str, ...]
+    frames: Frames
+    thumbnails: F32
+    found: Survey
+
+
 def load_frames(
     folder: LabelledFolder, choice: LabelChoice, classes: Sequence[str], size_px: int
-) -> tuple[list[str], Frames, Survey]:
+) -> LoadedFrames:
     """Read a folder's frames, lay them on the network's grid, and say what was found.
 
     Parameters
@@ -79,8 +102,8 @@ def load_frames(
 
     Returns
     -------
-    list of str, Frames, Survey
-        Names and frames that could be read, in the folder's order, and what was found.
+    LoadedFrames
+        Those that could be read, in the folder's order, and what was found.
 
     Raises
     ------
@@ -92,7 +115,7 @@ def load_frames(
     shape = (len(classes), size_px, size_px)
     known = [classes.index(name) for name in choice.labels]
     names: list[str] = []
-    images, all_masks, all_unknown = [], [], []
+    images, all_masks, all_unknown, thumbnails = [], [], [], []
 
     def take(frame: LabelledFrame, image: U8, masks: U8, unknown: U8) -> None:
         cover, hidden = np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)
@@ -102,6 +125,7 @@ def load_frames(
         images.append(grey)
         all_masks.append(cover)
         all_unknown.append(hidden)
+        thumbnails.append(thumbnail(image))
 
     found = survey(folder, choice, take)
     if not images:
@@ -109,7 +133,7 @@ def load_frames(
             f"no frame of {folder.path} can be used: {found.problems[0].line}"
         )
     frames = Frames(np.stack(images)[:, None], np.stack(all_masks), np.stack(all_unknown))
-    return names, frames, found
+    return LoadedFrames(tuple(names), frames, np.stack(thumbnails), found)
 
 
 def lay_on_grid(image: U8, masks: Sequence[U8], size_px: int) -> tuple[U8, U8]:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,8 @@ def fit(settings: TrainSettings) -> Path:
         trainer = _trainer(settings, data)
         task = SegmentationTask(network, settings)
         task.scores.names = data.classes
-        trainer.fit(task, data, ckpt_path=_kept(settings), weights_only=True)
+        with _interruptible():
+            trainer.fit(task, data, ckpt_path=_kept(settings), weights_only=True)
         if trainer.is_global_zero:
             _finish(settings, data, trainer.strategy.root_device)
         trainer.strategy.barrier()
@@ -298,6 +300,19 @@ def evaluate(network: SegmentationNetwork, frames: Frames, batch: int = 8) -> Po
         )
         scores.update(torch.sigmoid(network(image)), mask, unknown)
     return scores
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let an interrupt be one: Lightning ends the process itself, deaf to further interrupts."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from end
 
 
 @contextmanager

@@ -25,8 +25,9 @@ def write(folder: Path, name: str, mask_value: int = 2, size: tuple[int, int] = 
 
 def test_frames_lie_on_the_grid_as_inference_lays_them(tmp_path: Path) -> None:
     write(tmp_path, "a")
-    names, frames, found = load_frames(open_folder(tmp_path), VESSEL, ["vessel"], 32)
-    assert (names, found.frames) == (["a"], 1)
+    loaded = load_frames(open_folder(tmp_path), VESSEL, ["vessel"], 32)
+    frames = loaded.frames
+    assert (loaded.names, loaded.found.frames, len(loaded.thumbnails)) == (("a",), 1, 1)
     expected = np.zeros((32, 32), np.uint8)
     image = cv2.imread(str(tmp_path / "images/a.png"), cv2.IMREAD_GRAYSCALE)
     assert image is not None
@@ -44,7 +45,8 @@ def test_each_class_is_a_channel_and_one_that_is_not_labelled_here_is_unknown(
     write(tmp_path, "a", mask_value=1)
     write(tmp_path, "b", mask_value=2)
     choice = LabelChoice({"vessel": "2", "nerve": "1"})
-    _, frames, _ = load_frames(open_folder(tmp_path), choice, ["nerve", "muscle", "vessel"], 32)
+    classes = ["nerve", "muscle", "vessel"]
+    frames = load_frames(open_folder(tmp_path), choice, classes, 32).frames
     shown = frames.masks.reshape(2, 3, -1).any(axis=2)
     assert shown.tolist() == [[True, False, False], [False, False, True]]
     assert frames.unknown.reshape(2, 3, -1).all(axis=2).tolist() == [[False, True, False]] * 2
@@ -54,7 +56,7 @@ def test_each_class_is_a_channel_and_one_that_is_not_labelled_here_is_unknown(
 def test_what_has_no_label_may_be_unknown(tmp_path: Path) -> None:
     write(tmp_path, "a")
     choice = LabelChoice({"vessel": "2"}, unlabelled="unknown")
-    _, frames, _ = load_frames(open_folder(tmp_path), choice, ["vessel"], 60)
+    frames = load_frames(open_folder(tmp_path), choice, ["vessel"], 60).frames
     np.testing.assert_array_equal(frames.unknown[0, 0, 10:50] == 0, frames.masks[0, 0, 10:50] > 0)
 
 
@@ -62,10 +64,10 @@ def test_what_cannot_be_read_is_reported_and_left_out(tmp_path: Path) -> None:
     for name in ("f10", "f2", "f1"):
         write(tmp_path, name)
     (tmp_path / "images/f2.png").write_bytes(b"no picture")
-    names, frames, found = load_frames(open_folder(tmp_path), VESSEL, ["vessel"], 32)
-    assert names == ["f1", "f10"]
-    assert len(frames) == 2
-    assert [problem.path.name for problem in found.problems] == ["f2.png"]
+    loaded = load_frames(open_folder(tmp_path), VESSEL, ["vessel"], 32)
+    assert loaded.names == ("f1", "f10")
+    assert len(loaded.frames) == 2
+    assert [problem.path.name for problem in loaded.found.problems] == ["f2.png"]
     for name in ("f10", "f1"):
         (tmp_path / f"images/{name}.png").write_bytes(b"")
     with pytest.raises(SourceUnreadableError, match=r"no frame of .* can be used: .*f1\.png"):

@@ -7,16 +7,15 @@ import cv2
 import numpy as np
 import pytest
 
-from veintrack.tracker.frame import U8
+from veintrack.tracker.frame import F32, U8
 from veintrack.tracker.phantom import random_still
-from veintrack.train.data import lay_on_grid, load_frames
-from veintrack.train.formats import LabelChoice, open_folder
-from veintrack.train.leaks import check_split, near_duplicates
+from veintrack.train.formats import open_folder, read_image
+from veintrack.train.leaks import check_split, near_duplicates, thumbnail
 from veintrack.train.splits import Split
 
 
-def on_grid(pictures: list[U8]) -> U8:
-    return np.stack([lay_on_grid(p, [np.zeros_like(p)], 256)[0] for p in pictures])[:, None]
+def thumbnails(pictures: list[U8]) -> F32:
+    return np.stack([thumbnail(picture) for picture in pictures])
 
 
 @pytest.fixture(scope="module")
@@ -33,34 +32,33 @@ def reexported(picture: U8) -> U8:
 
 def test_a_frame_that_was_exported_again_is_found(stills: list[U8]) -> None:
     lit = [p for p in stills if p.mean() > 20][:6]
-    pairs = near_duplicates(on_grid([*lit, *(reexported(p) for p in lit)]))
+    pairs = near_duplicates(thumbnails([*lit, *(reexported(p) for p in lit)]))
     assert {(a, b) for a, b, _ in pairs} == {(i, i + 6) for i in range(6)}
     assert [c for *_, c in pairs] == sorted((c for *_, c in pairs), reverse=True)
 
 
 def test_different_frames_are_left_alone(stills: list[U8]) -> None:
-    assert near_duplicates(on_grid(stills)) == []
+    assert near_duplicates(thumbnails(stills)) == []
 
 
 def test_frames_that_show_nothing_are_like_nothing() -> None:
-    assert near_duplicates(np.full((3, 1, 64, 64), 90, np.uint8)) == []
-    assert near_duplicates(np.zeros((0, 1, 64, 64), np.uint8)) == []
+    assert near_duplicates(thumbnails([np.full((64, 64), 90, np.uint8)] * 3)) == []
+    assert near_duplicates(np.zeros((0, 1024), np.float32)) == []
 
 
 def test_a_leaking_split_is_refused_and_a_sound_one_is_not(stills: list[U8]) -> None:
-    images = on_grid([stills[0], stills[1], stills[0]])
+    looks = thumbnails([stills[0], stills[1], stills[0]])
     names = ["a", "b", "c"]
     with pytest.raises(ValueError, match=r"1 pairs .* first a \(train\) and c \(test\), correlat"):
-        check_split(names, images, Split((0,), (1,), (2,)))
-    check_split(names, images, Split((0, 2), (1,), ()))
+        check_split(names, looks, Split((0,), (1,), (2,)))
+    check_split(names, looks, Split((0, 2), (1,), ()))
 
 
 def test_the_clusters_of_real_frames_are_found(recordings: Path) -> None:
     folder = recordings / "vessels"
-    names, frames, _ = load_frames(
-        open_folder(folder), LabelChoice({"vessel": "2"}), ["vessel"], 256
-    )
-    pairs = near_duplicates(frames.images)
+    frames = open_folder(folder).frames
+    names = [frame.name for frame in frames]
+    pairs = near_duplicates(thumbnails([read_image(frame.image) for frame in frames]))
     found = {frozenset((int(names[a]), int(names[b]))) for a, b, _ in pairs}
     clusters = [set(c) for c in json.loads((folder / "near_duplicates.json").read_text())]
     assert sum(any(pair <= cluster for pair in found) for cluster in clusters) >= 30

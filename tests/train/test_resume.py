@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from veintrack.engines.model import read_model_info
+from veintrack.train.fit import fit
 from veintrack.train.settings import TrainSettings
+from veintrack.train.task import SegmentationTask
 
 
 def start(settings: TrainSettings, output: Path, *more: str) -> "subprocess.Popen[str]":
@@ -72,3 +76,21 @@ def test_a_killed_run_goes_on_to_the_same_end(
     last = torch.load(output / "checkpoints" / "last.ckpt", weights_only=True, mmap=True)
     (kept,) = (s for k, s in last["callbacks"].items() if "'monitor': 'val_dice'" in k)
     assert abs(float(kept["best_model_score"]) - best) < 1e-6
+
+
+def test_an_interrupted_run_says_so_and_goes_on(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    short = replace(settings, epochs=2, output=tmp_path / "run")
+
+    def interrupt(task: SegmentationTask, *_: object) -> None:
+        if task.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_train_batch_start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(short)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert fit(replace(short, resume=True)).is_file()
