@@ -44,9 +44,6 @@ __all__ = [
 Mask = NDArray[np.bool_]
 
 PARTS = ("train", "val", "test")
-# How the formats say that a picture has no labels, and labels no picture.
-_WITHOUT_LABELS = ("has no mask", "has no label file", "has no LabelMe file")
-_WITHOUT_IMAGE = ("has no image",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +115,9 @@ def find_labelled(
     ValueError
         If the split cannot be read, or names frames that are not there.
     """
-    without = [p.path for p in folder.problems if _says(p, _WITHOUT_LABELS)]
+    without = [problem.path for problem in folder.problems if problem.lacks == "labels"]
     if split is None:
-        lacking = (*_WITHOUT_LABELS, *_WITHOUT_IMAGE)
-        _refuse([p for p in folder.problems if not _says(p, lacking)])
+        _refuse([problem for problem in folder.problems if problem.lacks is None])
         return replace(folder, problems=()), without
     present = {*(f.name for f in folder.frames), *(path.stem for path in without)}
     chosen = _names_of_part(split, part, home or folder.path.resolve().name, present)
@@ -137,10 +133,6 @@ def find_labelled(
             f"no frame of part {part} of {split} has labels: the first is {without[0].name}"
         )
     return replace(folder, frames=frames, problems=()), without
-
-
-def _says(problem: Problem, words: tuple[str, ...]) -> bool:
-    return problem.line.startswith(tuple(f"{problem.path} {said}" for said in words))
 
 
 def _refuse(problems: Sequence[Problem]) -> None:

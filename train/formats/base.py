@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from veintrack.tracker.frame import U8
 
@@ -24,10 +24,21 @@ FORMATS = ("auto", "folders", "coco", "labelme", "nnunet")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that cannot be used, and why: one line that names the file itself."""
+    """A file that cannot be used.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    line : str
+        Why, in one line that names the file itself.
+    lacks : str or None
+        ``labels`` for an image that nobody labelled, ``image`` for labels of no image.
+    """
 
     path: Path
     line: str
+    lacks: Literal["labels", "image"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -152,13 +152,11 @@ def _repeated(found: Mapping[str, list[Path]]) -> list[Problem]:
 
 
 def _unpaired(images: Mapping[str, list[Path]], masks: Mapping[str, list[Path]]) -> list[Problem]:
-    lines = [
-        (p[0], "no mask of its name; a frame without a vessel has an empty mask")
-        for k, p in images.items()
-        if k not in masks
-    ]
-    lines += [(p[0], "no image of its name") for k, p in masks.items() if k not in images]
-    return [Problem(path, f"{path} has {line}") for path, line in lines]
+    hint = "has no mask of its name; a frame without a vessel has an empty mask"
+    alone = [p[0] for k, p in images.items() if k not in masks]
+    problems = [Problem(path, f"{path} {hint}", "labels") for path in alone]
+    alone = [p[0] for k, p in masks.items() if k not in images]
+    return problems + [Problem(path, f"{path} has no image of its name", "image") for path in alone]
 
 
 def _read_label_map(*folders: Path) -> dict[str, str]:

@@ -103,7 +103,9 @@ def open_labelme(folder: Path) -> LabelledFolder:
     accounted |= {image.with_suffix("") for _, image, _ in frames}
     problems += [
         Problem(
-            path, f"{path} has no LabelMe file; a frame without a vessel has one without shapes"
+            path,
+            f"{path} has no LabelMe file; a frame without a vessel has one without shapes",
+            "labels",
         )
         for path in pictures
         if path.with_suffix("") not in accounted

@@ -45,12 +45,16 @@ def open_nnunet(folder: Path) -> LabelledFolder:
         )
     labels = {path.stem: path for path in find_pictures(folder / "labelsTr")}
     problems += [
-        Problem(p, f"{p} has no label file {folder / 'labelsTr' / (name + p.suffix)}")
+        Problem(p, f"{p} has no label file {folder / 'labelsTr' / (name + p.suffix)}", "labels")
         for name, p in images.items()
         if name not in labels
     ]
     problems += [
-        Problem(path, f"{path} has no image {folder / 'imagesTr' / f'{name}_0000{path.suffix}'}")
+        Problem(
+            path,
+            f"{path} has no image {folder / 'imagesTr' / f'{name}_0000{path.suffix}'}",
+            "image",
+        )
         for name, path in labels.items()
         if name not in images
     ]
