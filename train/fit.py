@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from rich.console import Console
 
 from veintrack.errors import BackendMissingError, OutputError, VeintrackError
@@ -221,7 +222,8 @@ def _trainer(settings: TrainSettings, data: RunData) -> pl.Trainer:
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip,
         logger=tensorboard,
-        plugins=[WholeFiles()],
+        # Half a gigabyte an epoch: training goes on while a copy of it is written.
+        plugins=[AsyncCheckpointIO(WholeFiles())],
         callbacks=_callbacks(settings, data) + [RunProgress()] * terminal,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
