@@ -9,19 +9,23 @@ Powers are incoherent sums: where tissue outweighs noise, the envelope before co
 Rayleigh distributed (see :mod:`veintrack.tracker.phantom_tissue`).
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from veintrack.tracker.frame import F32, F64, U8, Spacing
 from veintrack.tracker.phantom_cases import demo_settings, random_settings
+from veintrack.tracker.phantom_field import white_noise
 from veintrack.tracker.phantom_lumen import Lumen, lumen_at
 from veintrack.tracker.phantom_settings import (
     BoneSettings,
     MotionSettings,
     PhantomSettings,
+    SheathSettings,
     TissueSettings,
     VesselSettings,
 )
@@ -34,6 +38,7 @@ __all__ = [
     "Phantom",
     "PhantomFrame",
     "PhantomSettings",
+    "SheathSettings",
     "TissueSettings",
     "VesselSettings",
     "VesselTruth",
@@ -44,7 +49,9 @@ __all__ = [
 
 _STRAIN = 0.15  # how much of the depth in view full pressure takes away
 _POOL_EXTRA_PX = (96, 160)  # room for the noise window to jump, rows and columns
+_POOL_STEP_PX = 256  # pools come in few sizes, so that phantoms can share them
 _LOST = 0.5  # contact below which nothing is seen
+_SEEN_GREY, _SEEN_CONTRAST = 2.0, 0.06  # the least by which a lumen shows: levels, and relative
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +132,7 @@ class Phantom:
         tissue = settings.tissue
         self._mm = settings.mm_per_px
         height, width = settings.scan_shape_px
-        texture_seed, noise_seed = np.random.SeedSequence(settings.seed).spawn(2)
+        (texture_seed,) = np.random.SeedSequence(settings.seed).spawn(1)
         reserve = math.ceil(settings.motion.slide_amplitude_mm / self._mm) + 2
         strain = _STRAIN * max(
             settings.motion.press_amplitude, float(bool(settings.motion.press_windows_s))
@@ -136,13 +143,14 @@ class Phantom:
             (math.ceil(height * (1 + strain)) + 2, width + 2 * reserve),
             self._mm,
             np.random.default_rng(texture_seed),
+            settings.sheaths,
         )
         self._rows = np.arange(height, dtype=np.float32)[:, None]
         self._columns = np.arange(width, dtype=np.float32)
         self._reserve_px = reserve
         depth_mm = (self._rows + 0.5) * self._mm
         self._gain = _gain(tissue, depth_mm, self._columns)
-        self._noise = _noise_pool((height, width), np.random.default_rng(noise_seed))
+        self._noise = _noise_pool(height, width)
         self._noise_level = np.ascontiguousarray(
             np.broadcast_to(
                 10 ** ((tissue.noise_db + tissue.noise_db_mm * depth_mm) / 10), (height, width)
@@ -184,7 +192,10 @@ class Phantom:
         if pose.lift > 0:
             power *= contact
         power += self._face * (1 + 3 * (1 - contact))
+        grain = self.settings.tissue.noise_grain
         noise = self._noise_window(rng)
+        if grain < 1:
+            noise = noise * np.float32(grain) + np.float32(1 - grain)
         power += cv2.multiply(noise, self._noise_level)
         labels = self._labels(lumens, contact)
         return PhantomFrame(
@@ -224,7 +235,8 @@ class Phantom:
     def _noise_window(self, rng: np.random.Generator) -> F32:
         """Noise that is new in every frame: the pool, seen through a window that jumps."""
         height, width = self.settings.scan_shape_px
-        y, x = (int(rng.integers(extra)) for extra in _POOL_EXTRA_PX)
+        rooms = self._noise.shape[0] - height, self._noise.shape[1] - width
+        y, x = (int(rng.integers(room)) for room in rooms)
         return self._noise[y : y + height, x : x + width]
 
     def _compress(self, power: F32) -> U8:
@@ -288,27 +300,61 @@ def random_still(seed: int, height_px: int = 480, width_px: int = 640) -> tuple[
     pixels : ndarray of shape (H, W), uint8
         Grey levels.
     mask : ndarray of shape (H, W), uint8
-        1 inside a vessel, 0 elsewhere.
+        1 inside a vessel that shows, 0 elsewhere.
     """
     rng = np.random.default_rng(seed)
     settings = random_settings(rng, height_px, width_px)
     frame = Phantom(settings).render(int(rng.integers(300)))
-    return frame.pixels, (frame.labels > 0).astype(np.uint8)
+    left, top = settings.margins_px[:2]
+    height, width = settings.scan_shape_px
+    scan = slice(top, top + height), slice(left, left + width)
+    pixels, labels = frame.pixels[scan], frame.labels[scan]
+    mask = np.zeros_like(frame.labels)
+    for number in range(1, len(settings.vessels) + 1):
+        inside = labels == number
+        if inside.any() and _stands_out(pixels, inside, labels > 0):
+            mask[scan][inside] = 1
+    return frame.pixels, mask
+
+
+def _stands_out(pixels: U8, inside: NDArray[np.bool_], vessels: NDArray[np.bool_]) -> bool:
+    """Whether a vessel is darker than its surroundings, so that one could mark it."""
+    reach = max(2, round(0.2 * math.sqrt(np.count_nonzero(inside))))
+    rows, columns = np.nonzero(inside)
+    at = (
+        slice(max(0, rows.min() - reach), rows.max() + reach + 1),
+        slice(max(0, columns.min() - reach), columns.max() + reach + 1),
+    )
+    grown = cv2.dilate(inside[at].astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1)))
+    ring = (grown > 0) & ~vessels[at]
+    if not ring.any():
+        return False
+    lumen, around = float(pixels[at][inside[at]].mean()), float(pixels[at][ring].mean())
+    return around - lumen > max(_SEEN_GREY, _SEEN_CONTRAST * (around + lumen))
 
 
 def _gain(tissue: TissueSettings, depth_mm: F32, columns: F32) -> F32:
     """Gain left by attenuation and its compensation, lower towards the array's ends."""
     side = 2 * columns / len(columns) - 1
-    db = -tissue.attenuation_db_mm * depth_mm - 3 * side**8
-    return np.asarray(10 ** (db / 10), np.float32)
+    down, across = -tissue.attenuation_db_mm * depth_mm, -3 * side**8
+    return np.asarray(10 ** (down / 10) * 10 ** (across / 10), np.float32)
 
 
-def _noise_pool(shape: tuple[int, int], rng: np.random.Generator) -> F32:
-    """Power of band-limited receiver noise, mean 1, larger than the picture."""
-    tall, wide = (n + extra for n, extra in zip(shape, _POOL_EXTRA_PX, strict=True))
-    white = rng.standard_normal((tall, wide, 2), np.float32) * np.float32(math.sqrt(0.5))
-    field = spread_points(white, 0.9, np.full(tall, 1.8, np.float32))
+def _noise_pool(height: int, width: int) -> F32:
+    """Power of receiver noise, larger than the picture by at least `_POOL_EXTRA_PX`."""
+    step = _POOL_STEP_PX
+    tall, wide = (n + extra for n, extra in zip((height, width), _POOL_EXTRA_PX, strict=True))
+    return _make_noise(math.ceil(tall / step) * step, math.ceil(wide / step) * step)
+
+
+@functools.lru_cache(maxsize=4)
+def _make_noise(height: int, width: int) -> F32:
+    """Power of band-limited noise, mean 1; shared, so it is not to be written to."""
+    rng = np.random.default_rng((height, width))
+    white = white_noise((height, width, 2), math.sqrt(0.5), rng)
+    field = spread_points(white, 0.9, np.full(height, 1.8, np.float32))
     power: F32 = np.einsum("ijk,ijk->ij", field, field)
+    power.flags.writeable = False
     return power
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "BoneSettings",
     "MotionSettings",
     "PhantomSettings",
+    "SheathSettings",
     "TissueSettings",
     "VesselSettings",
 ]
@@ -54,6 +55,14 @@ class VesselSettings:
         How much brighter the tissue close around the vessel is.
     enhancement_db : float
         How much brighter the tissue behind the vessel is.
+    far_wall_db : float
+        How much brighter the far wall is than the near one.
+    haze, haze_from : float
+        Late echoes of the near wall, as a part of the lumen's echo, and where they end: 0 in the
+        middle of the lumen, 1 at the far wall.
+    blood_grain : float
+        Contrast of the blood's speckle: 1 as it is in a single frame, less where the scanner
+        averages frames.
     """
 
     kind: Literal["vein", "artery"]
@@ -75,6 +84,10 @@ class VesselSettings:
     edge_mm: float = 0.06
     sheath_db: float = 1.0
     enhancement_db: float = 5.0
+    far_wall_db: float = 0.0
+    haze: float = 3.0
+    haze_from: float = 0.0
+    blood_grain: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("vein", "artery"):
@@ -87,6 +100,8 @@ class VesselSettings:
             raise ValueError(f"bend must lie between -0.4 and 0.4, got {self.bend}")
         if self.closing_press <= 0:
             raise ValueError(f"closing_press must be positive, got {self.closing_press}")
+        if not 0 <= self.haze_from <= 1:
+            raise ValueError(f"haze_from must lie between 0 and 1, got {self.haze_from}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +160,45 @@ class BoneSettings:
         Half its lateral extent.
     drop_mm : float
         How much deeper the surface lies at its ends.
+    thick_mm, echo_db : float
+        How thick and how bright the surface shows.
     """
 
     x_mm: float = 0.0
     depth_mm: float = 30.0
     half_width_mm: float = 10.0
     drop_mm: float = 4.0
+    thick_mm: float = 0.25
+    echo_db: float = -6.0
+
+
+@dataclass(frozen=True, slots=True)
+class SheathSettings:
+    """The bright connective tissue that vessels and nerves run in.
+
+    Attributes
+    ----------
+    x_mm, depth_mm : float
+        Its middle.
+    half_width_mm, half_height_mm : float
+        Half its size.
+    echo_db : float
+        How much brighter than the tissue around it it is.
+    nerves : int
+        Nerves in it.
+    """
+
+    x_mm: float
+    depth_mm: float
+    half_width_mm: float
+    half_height_mm: float
+    echo_db: float = 4.0
+    nerves: int = 0
+
+    def __post_init__(self) -> None:
+        size_mm = self.half_width_mm, self.half_height_mm
+        if not min(size_mm) > 0:
+            raise ValueError(f"a sheath's half sizes must be positive, got {size_mm}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,33 +207,51 @@ class TissueSettings:
 
     Attributes
     ----------
-    fat_mm, muscle_mm : float
-        Depths at which fat and muscle end.
+    skin_mm, fat_mm, muscle_mm : float
+        Depths at which skin, fat and muscle end.
+    skin_db : float
+        How much brighter than fat skin is.
     fat_db, muscle_db, deep_db : float
-        Mean echo of each layer.
+        Mean echo of each layer below it.
     fascia_db, streak_db : float
         Brightness of the sheets between layers, and how far septa and fibres within them stand
         out (0 for none).
     pennation : float
         Slope of the muscle fibres against the layers.
-    waviness_mm, tilt : float
-        How much the layers undulate, and their common slope.
-    nerves, bellies, shadows, planes : int
-        Things that are no vessels: honeycombs, dark ovals, dark columns, oblique sheets.
+    waviness_mm, ripple_mm, tilt : float
+        How much the layers undulate, widely and finely, and their common slope.
+    sheets : int
+        Sheets besides those between the layers.
+    compartments, compartment_mm : float
+        Bellies that the muscle is divided into: how many from its darkest to its brightest part
+        (0 for none), and how wide they are.
+    flecks : float
+        Short bright lines: 0 for none, 1 for many.
+    nerves, bellies, muscles, shadows, planes : int
+        Things that are no vessels: honeycombs, soft dark ovals, sharp dark ovals with septa in
+        them, dark columns, oblique sheets.
     attenuation_db_mm : float
         Loss of echo with depth that time gain compensation leaves over, two-way.
     noise_db, noise_db_mm : float
         Electronic noise at the top, and its rise with depth under time gain compensation.
+    noise_grain : float
+        Its contrast: 1 as in a single frame, less where the scanner averages.
     axial_mm, lateral_mm : float
         Standard deviation of the point spread's amplitude, in depth and, at the focus, across.
     focus_mm, focus_length_mm : float
         Depth of the focus, and the distance from it at which the beam is 1.4 times as wide.
     smoothing_px : float
         Speckle reduction: standard deviation of the blur of the compressed picture.
+    looks : int
+        Independent pictures that are averaged (compounding); speckle fades with their number.
+    uneven_db : float
+        How much the echo varies from place to place: contact, shadows, gain.
     """
 
+    skin_mm: float = 1.3
     fat_mm: float = 7.0
     muscle_mm: float = 22.0
+    skin_db: float = 7.0
     fat_db: float = -30.0
     muscle_db: float = -34.0
     deep_db: float = -36.0
@@ -193,19 +259,34 @@ class TissueSettings:
     streak_db: float = 12.0
     pennation: float = 0.08
     waviness_mm: float = 1.2
+    ripple_mm: float = 0.0
     tilt: float = 0.0
+    sheets: int = 4
+    compartments: float = 0.0
+    compartment_mm: float = 14.0
+    flecks: float = 0.0
     nerves: int = 1
     bellies: int = 1
+    muscles: int = 0
     shadows: int = 0
     planes: int = 1
     attenuation_db_mm: float = 0.15
     noise_db: float = -62.0
     noise_db_mm: float = 0.25
+    noise_grain: float = 1.0
     axial_mm: float = 0.08
     lateral_mm: float = 0.16
     focus_mm: float = 15.0
     focus_length_mm: float = 14.0
     smoothing_px: float = 0.7
+    looks: int = 1
+    uneven_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.looks < 1:
+            raise ValueError(f"looks must be at least 1, got {self.looks}")
+        if not 0 <= self.noise_grain <= 1:
+            raise ValueError(f"noise_grain must lie between 0 and 1, got {self.noise_grain}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +311,8 @@ class PhantomSettings:
         What lies around the vessels.
     bone : BoneSettings or None
         A bone.
+    sheaths : tuple of SheathSettings
+        Connective tissue around vessels and nerves.
     gain_db, dynamic_range_db : float
         Overall gain, and the range of echoes between black and white.
     gamma : float
@@ -247,6 +330,7 @@ class PhantomSettings:
     motion: MotionSettings = field(default_factory=MotionSettings)
     tissue: TissueSettings = field(default_factory=TissueSettings)
     bone: BoneSettings | None = None
+    sheaths: tuple[SheathSettings, ...] = ()
     gain_db: float = 0.0
     dynamic_range_db: float = 60.0
     gamma: float = 1.0

@@ -118,11 +118,17 @@ def draw(power: F32, vessel: VesselSettings, profiles: Profiles, lumen: Lumen, b
     entry = np.minimum(square * np.float32(_ENTRIES / _END), _ENTRIES - 1).astype(np.intp)
     steep = lumen.squareness(p, q)
     wall = profiles.wall.take(entry) * (steep * steep * steep)
+    if vessel.far_wall_db:
+        wall[q > 0] *= 10 ** (vessel.far_wall_db / 10)
     wall *= 0.15 + part * np.float32(0.85 / 10 ** (_SPECKLED_DB / 10))
     part *= profiles.keep.take(entry)
     part += wall
-    haze = np.maximum(0, -q)  # echoes of the near wall that come late
-    part += profiles.blood.take(entry) * blood[at] * (1 + 3 * haze * haze)
+    # Echoes of the near wall that come late.
+    start = vessel.haze_from
+    haze = np.maximum(0, np.float32(start / (1 + start)) - q * np.float32(1 / (1 + start)))
+    grain = np.float32(vessel.blood_grain)
+    speckle = blood[at] * grain + (1 - grain)
+    part += profiles.blood.take(entry) * speckle * (1 + np.float32(vessel.haze) * haze * haze)
 
 
 def _enhance(power: F32, vessel: VesselSettings, lumen: Lumen) -> None:

@@ -9,22 +9,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from veintrack.tracker import phantom as phantom_module
 from veintrack.tracker.frame import F64, U8
 from veintrack.tracker.phantom import (
     BoneSettings,
     MotionSettings,
     Phantom,
     PhantomSettings,
+    SheathSettings,
     TissueSettings,
     VesselSettings,
     demo_settings,
     random_settings,
     random_still,
 )
+from veintrack.tracker.phantom_field import white_noise
+from veintrack.tracker.phantom_layers import lay_layers
 from veintrack.tracker.phantom_lumen import Lumen, lumen_at
-from veintrack.tracker.phantom_tissue import spread_points
+from veintrack.tracker.phantom_tissue import spread_points, tissue_power
 
 PLAIN = TissueSettings(nerves=0, bellies=0, planes=0, shadows=0)
+CALM = replace(PLAIN, waviness_mm=0.0, streak_db=0.0, fascia_db=-120.0)
 VEIN = VesselSettings("vein", 0.0, 15.0, 9.0, 5.0, 0.3, (0.1, -0.15))
 ARTERY = VesselSettings("artery", 0.0, 15.0, 7.0, 6.8, pulse_fraction=0.1)
 
@@ -262,8 +267,16 @@ def test_demo_vessels_stay_open_and_whole_for_ten_seconds(shape: tuple[int, int]
     assert all(v.visible for v in truths)
 
 
-def test_random_stills_are_varied_and_reproducible() -> None:
-    stills = [random_still(seed, 120, 160) for seed in range(40)]
+@pytest.fixture(scope="module")
+def stills() -> list[tuple[U8, U8]]:
+    return [random_still(seed, 120, 160) for seed in range(60)]
+
+
+def scan_area(pixels: U8) -> U8:
+    return pixels[pixels.any(axis=1)][:, pixels.any(axis=0)]
+
+
+def test_random_stills_are_varied_and_reproducible(stills: list[tuple[U8, U8]]) -> None:
     for pixels, mask in stills:
         assert pixels.shape == mask.shape == (120, 160)
         assert pixels.dtype == mask.dtype == np.uint8
@@ -276,13 +289,123 @@ def test_random_stills_are_varied_and_reproducible() -> None:
     assert again[1].tobytes() == stills[7][1].tobytes()
 
 
-def test_random_vessels_keep_clear_of_each_other() -> None:
+@pytest.mark.parametrize("shape", [(32, 32), (48, 90), (100, 120), (300, 160)])
+def test_random_stills_come_in_any_size(shape: tuple[int, int]) -> None:
+    for seed in range(6):
+        pixels, mask = random_still(seed, *shape)
+        assert pixels.shape == mask.shape == shape
+        assert pixels.any()
+
+
+def overlaps(a: VesselSettings, b: VesselSettings) -> bool:
+    gap_mm = math.hypot(a.x_mm - b.x_mm, a.depth_mm - b.depth_mm)
+    return gap_mm <= (a.major_mm + b.major_mm) / 2
+
+
+def test_random_vessels_keep_clear_of_each_other_but_for_a_branch() -> None:
+    branches = 0
     for seed in range(100):
-        made = random_settings(np.random.default_rng(seed), 480, 640)
-        for i, a in enumerate(made.vessels):
-            for b in made.vessels[i + 1 :]:
-                gap = math.hypot(a.x_mm - b.x_mm, a.depth_mm - b.depth_mm)
-                assert gap > (a.major_mm + b.major_mm) / 2
+        vessels = random_settings(np.random.default_rng(seed), 480, 640).vessels
+        pairs = [(a, b) for i, a in enumerate(vessels) for b in vessels[i + 1 :] if overlaps(a, b)]
+        branch = {id(b) for _, b in pairs}
+        assert len(branch) <= 1
+        assert not branch or id(vessels[-1]) in branch
+        branches += len(branch)
+    assert 5 < branches < 30
+
+
+def test_random_lumens_are_darker_than_around_some_clearly_some_barely(
+    stills: list[tuple[U8, U8]],
+) -> None:
+    contrast = []
+    for pixels, mask in stills:
+        near = cv2.dilate(mask, np.ones((9, 9), np.uint8))
+        ring = (near > mask) & (pixels > 0)
+        if mask.sum() > 50:
+            lumen, around = pixels[mask > 0].mean(), pixels[ring].mean()
+            contrast.append((around - lumen) / (around + lumen))
+    # Stills of a linear probe (usgra-seg) have quartiles of 0.3, 0.4 and 0.55.
+    low, middle, high = np.quantile(contrast, (0.1, 0.5, 0.9))
+    assert 0.05 < low < 0.3
+    assert 0.25 < middle < 0.55
+    assert high > 0.5
+
+
+def test_random_lumens_are_not_always_the_darkest_part_of_the_picture(
+    stills: list[tuple[U8, U8]],
+) -> None:
+    darker_part = [
+        (scan_area(pixels) < pixels[mask > 0].mean()).mean()
+        for pixels, mask in stills
+        if mask.sum() > 50
+    ]
+    assert 0.15 < np.median(darker_part) < 0.5  # 0.35 in the same stills
+
+
+def test_random_stills_are_dark_with_bright_lines_as_real_ones_are(
+    stills: list[tuple[U8, U8]],
+) -> None:
+    scans = [scan_area(pixels) for pixels, _ in stills]
+    assert 25 < np.median([np.median(scan) for scan in scans]) < 55
+    assert np.median([np.quantile(scan, 0.995) for scan in scans]) > 150
+
+
+def test_a_vessel_that_does_not_show_is_not_marked() -> None:
+    pixels = np.full((60, 80), 40, np.uint8)
+    inside = np.zeros(pixels.shape, bool)
+    inside[20:40, 30:50] = True
+    assert not phantom_module._stands_out(pixels, inside, inside)
+    pixels[inside] = 20
+    assert phantom_module._stands_out(pixels, inside, inside)
+
+
+def test_averaging_looks_calms_speckle_and_keeps_its_mean() -> None:
+    one, four = (
+        tissue_power(replace(CALM, looks=looks), None, (200, 300), 0.1, np.random.default_rng(2))
+        for looks in (1, 4)
+    )
+    assert four.mean() == pytest.approx(one.mean(), rel=0.1)
+    one, four = (power / cv2.GaussianBlur(power, (0, 0), 8) for power in (one, four))
+    assert four.std() == pytest.approx(one.std() / 2, rel=0.15)
+
+
+def test_white_noise_is_gaussian_to_three_moments_and_reproducible() -> None:
+    made = [white_noise((300, 400), 2.0, np.random.default_rng(1)) for _ in range(2)]
+    assert made[0].tobytes() == made[1].tobytes()
+    assert made[0].mean() == pytest.approx(0, abs=0.03)
+    assert made[0].std() == pytest.approx(2, rel=0.01)
+    assert (made[0] ** 3).mean() == pytest.approx(0, abs=0.3)
+
+
+def test_compartments_divide_the_muscle_and_leave_the_fat() -> None:
+    plain = replace(CALM, streak_db=0.0)
+    echo = [
+        lay_layers(replace(plain, compartments=n), (300, 300), 0.1, np.random.default_rng(5))[0]
+        for n in (0.0, 2.0)
+    ]
+    changed = np.abs(echo[1] - echo[0])
+    assert changed[:30].max() == pytest.approx(0, abs=1e-4)
+    assert changed[150:].mean() > 1
+
+
+def test_sheath_brightens_where_it_is() -> None:
+    sheath = SheathSettings(0.0, 12.0, 6.0, 3.0, echo_db=8.0)
+    plain, bright = (
+        Phantom(small(sheaths=sheaths)).render(0).pixels for sheaths in ((), (sheath,))
+    )
+    gain = bright.astype(float) - plain
+    assert gain[80:110, 140:180].mean() > 10
+    assert abs(gain[80:110, :40].mean()) < 5
+
+
+def test_haze_lies_under_the_near_wall() -> None:
+    round_vein = replace(VEIN, angle_rad=0.0, minor_mm=8.0, bend=(0.0, 0.0), blood_grain=0.0)
+    hazy = replace(round_vein, haze=15.0, haze_from=1.0)
+    frame = Phantom(small(vessels=(hazy,), gain_db=10.0)).render(0)
+    rows = np.nonzero((frame.labels == 1).any(axis=1))[0]
+    near, far = rows[8:20], rows[-20:-8]
+    middle = slice(150, 170)
+    assert frame.pixels[near, middle].mean() > frame.pixels[far, middle].mean() + 15
 
 
 @pytest.mark.parametrize(
@@ -292,6 +415,10 @@ def test_random_vessels_keep_clear_of_each_other() -> None:
         (lambda: VesselSettings("vein", 0, 5, 3, 4), "major_mm >= minor_mm > 0, got 3, 4"),
         (lambda: replace(VEIN, bend=(0.5, 0.0)), "bend must lie between -0.4 and 0.4"),
         (lambda: replace(VEIN, closing_press=0.0), "closing_press must be positive, got 0.0"),
+        (lambda: replace(VEIN, haze_from=2.0), "haze_from must lie between 0 and 1, got 2.0"),
+        (lambda: TissueSettings(looks=0), "looks must be at least 1, got 0"),
+        (lambda: TissueSettings(noise_grain=1.5), "noise_grain must lie between 0 and 1, got 1.5"),
+        (lambda: SheathSettings(0, 9, 0, 1), "half sizes must be positive"),
         (lambda: MotionSettings(press_amplitude=2.0), "press_amplitude must lie between 0 and 1"),
         (lambda: MotionSettings(lift_windows_s=((2.0, 1.0),)), "must start before it ends"),
         (lambda: small(margins_px=(-1, 0, 0, 0)), "margins_px must not be negative"),

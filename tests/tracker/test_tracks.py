@@ -1,6 +1,7 @@
 """A track's life, told from outside, and what must not change its answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,3 +161,12 @@ def test_sizes_are_in_mm_where_spacing_is_known_and_absent_where_not() -> None:
     assert sized.area_mm2 == pytest.approx(np.pi * 40**2 / 4 * 0.02)
     assert (sized.major_mm, sized.minor_mm) == pytest.approx((8.0, 4.0))
     assert sized.depth_mm == pytest.approx(5.0)
+
+
+def test_a_weak_detection_goes_on_with_a_track_but_starts_none() -> None:
+    strong, weak = found(50, 60), replace(found(50, 60), score=0.5)
+    tracker = VeinTracker(TrackSettings(birth_score=0.75))
+    history = run(tracker, [[weak]] * 3 + [[strong]] * 3 + [[weak]])
+    assert history[:3] == [[], [], []]
+    assert states(history) == ["tentative", "tentative", "confirmed", "confirmed"]
+    assert history[-1][0].detection is weak
