@@ -38,7 +38,6 @@ import veintrack.train.fit as product
 from veintrack._version import __version__
 from veintrack.errors import VeintrackError
 from veintrack.tracker.cli.train import parse_labels
-from veintrack.train.augment import PRESETS, augment
 from veintrack.train.batches import RunData
 from veintrack.train.metrics import bce_dice_loss
 from veintrack.train.phantoms import render_frames
@@ -126,11 +125,11 @@ class Clock(Callback):
             for batch, _ in zip(loader, range(_KEPT), strict=False):
                 raw = cast(Batch, tuple(part.to(task.device) for part in batch))
                 with autocast():
-                    self._kept.append((raw, varied(raw, settings)))
+                    self._kept.append((raw, task.vary(raw)))
         self._lap()
         for number in range(len(loader)):
             with autocast():
-                varied(self._kept[number % len(self._kept)][0], settings)
+                task.vary(self._kept[number % len(self._kept)][0])
         epoch.augmentation = self._lap()
         for number in range(len(loader)):
             step(task, trainer, self._kept[number % len(self._kept)][1], settings)
@@ -149,14 +148,6 @@ class AfterCheckpoints(Checkpoint):
 
     def on_train_epoch_end(self, *_: object) -> None:
         self._clock.after_checkpoints()
-
-
-def varied(raw: Batch, settings: TrainSettings) -> Batch:
-    """Augment a batch as a training step does."""
-    image, mask, unknown = (part.float() / 255 for part in raw)
-    image, both = augment(image, torch.cat([mask, unknown], 1), PRESETS[settings.augment])
-    mask, unknown = both.chunk(2, 1)
-    return image.contiguous(memory_format=torch.channels_last), mask, unknown
 
 
 def step(

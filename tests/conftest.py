@@ -96,3 +96,15 @@ def disc(
         (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
     ).astype(np.uint8)
     return inside
+
+
+EMPTY: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]" = np.zeros((60, 80), bool)
+
+
+def square(
+    x: int, y: int = 20, side: int = 10
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """A mask of the size of `EMPTY` with a square in it."""
+    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = EMPTY.copy()
+    mask[y : y + side, x : x + side] = True
+    return mask

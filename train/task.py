@@ -50,12 +50,17 @@ class SegmentationTask(pl.LightningModule):
             (self._settings.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank
         )
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def vary(self, batch: Batch) -> Batch:
+        """Augment a batch: from 0 to 1, the images channels last."""
         image, mask, unknown = _unit(batch)
         # What is unknown moves along with the masks; beyond the border nothing is.
         image, both = augment(image, torch.cat([mask, unknown], 1), self._augmentation)
         mask, unknown = both.chunk(2, 1)
-        logits = self.network(image.contiguous(memory_format=torch.channels_last))
+        return image.contiguous(memory_format=torch.channels_last), mask, unknown
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        image, mask, unknown = self.vary(batch)
+        logits = self.network(image)
         loss = bce_dice_loss(logits, mask, unknown)
         self.log(
             "train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(image)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from tests.conftest import disc
+from tests.conftest import EMPTY, disc, square
 from veintrack.train.scores import (
     marks_on_vessels,
     score_frame,
@@ -20,13 +20,6 @@ from veintrack.train.scores import (
 )
 
 Mask = NDArray[np.bool_]
-EMPTY: Mask = np.zeros((60, 80), bool)
-
-
-def square(x: int, y: int = 20, side: int = 10) -> Mask:
-    mask: Mask = EMPTY.copy()
-    mask[y : y + side, x : x + side] = True
-    return mask
 
 
 def circle(x: float, y: float, radius: float) -> Mask:

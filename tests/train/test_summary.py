@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from tests.conftest import EMPTY, square
 from veintrack.train.scores import FrameScores, score_frame
 from veintrack.train.summary import Summary, summarise
-
-Mask = NDArray[np.bool_]
-EMPTY: Mask = np.zeros((60, 80), bool)
-
-
-def square(x: int, y: int = 20, side: int = 10) -> Mask:
-    mask: Mask = EMPTY.copy()
-    mask[y : y + side, x : x + side] = True
-    return mask
 
 
 def some_frames(n: int, seed: int = 0) -> list[FrameScores]:
