@@ -32,14 +32,13 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 import veintrack.train.fit as product
 from veintrack._version import __version__
 from veintrack.errors import VeintrackError
 from veintrack.tracker.cli.train import parse_labels
 from veintrack.train.batches import RunData
-from veintrack.train.metrics import bce_dice_loss
 from veintrack.train.phantoms import render_frames
 from veintrack.train.settings import TrainSettings
 from veintrack.train.task import Batch, SegmentationTask, update_average
@@ -157,7 +156,7 @@ def step(
     image, mask, unknown = ready
     optimiser = trainer.optimizers[0]
     with trainer.precision_plugin.train_step_context():
-        loss: Tensor = bce_dice_loss(task.network(image), mask, unknown)
+        loss = task.loss(task.network(image), mask, unknown)
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(task.network.parameters(), settings.clip)

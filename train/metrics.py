@@ -1,6 +1,6 @@
-"""The loss that is minimised and the scores that are reported.
+"""The scores that training reports.
 
-Scores are pooled: pixels of all frames are counted together, so that frames without a vessel,
+They are pooled: pixels of all frames are counted together, so that frames without a vessel,
 whose own Dice is undefined, count by their false alarms. One histogram of probabilities for each
 class and truth holds the counts at every threshold at once.
 """
@@ -11,56 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import Metric
 
-__all__ = ["BINS", "PooledScores", "Scores", "bce_dice_loss"]
+__all__ = ["BINS", "PooledScores", "Scores"]
 
 BINS = 256
 """Thresholds are multiples of 1/256: exact in binary floating point."""
-
-
-def bce_dice_loss(
-    logits: Tensor, target: Tensor, unknown: Tensor | None = None, smooth: float = 1.0
-) -> Tensor:
-    """Binary cross-entropy plus one minus the soft Dice coefficient, pooled over the batch.
-
-    Dice as in Milletari et al., "V-Net", 3DV 2016, section 3, with its sum of squares in the
-    denominator replaced by plain sums, and `smooth` pixels added so that an empty target has a
-    gradient too.
-
-    Parameters
-    ----------
-    logits, target : Tensor of shape (N, C, H, W), float
-        Network output, and the truth from 0 to 1.
-    unknown : Tensor of shape (N, C, H, W), float or bool, or None
-        Pixels where this is not zero count for nothing.
-    smooth : float
-        In pixels.
-
-    Returns
-    -------
-    Tensor
-        A scalar: the mean over classes.
-    """
-    if logits.shape != target.shape:
-        raise ValueError(
-            "logits and target must have one shape, "
-            f"got {tuple(logits.shape)} and {tuple(target.shape)}"
-        )
-    logits = logits.float()
-    probability = torch.sigmoid(logits)
-    if unknown is None:
-        bce = binary_cross_entropy_with_logits(logits, target)
-    else:
-        known = (unknown == 0).float()
-        bce = binary_cross_entropy_with_logits(logits, target, known, reduction="sum")
-        bce = bce / known.sum().clamp(min=1)
-        probability, target = probability * known, target * known
-    shared = (probability * target).sum(dim=(0, 2, 3))
-    total = probability.sum(dim=(0, 2, 3)) + target.sum(dim=(0, 2, 3))
-    dice = (2 * shared + smooth) / (total + smooth)
-    return bce + (1 - dice).mean()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from veintrack.train.augment import PRESETS
 from veintrack.train.dataset import DataSet, read_data_sets
+from veintrack.train.losses import LOSSES
 from veintrack.train.networks import ARCHITECTURES
 
 __all__ = ["SCHEDULES", "TrainSettings"]
@@ -47,6 +48,8 @@ class TrainSettings:
         Train even if near duplicates lie in different parts of the split.
     augment : str
         How training frames are varied; a name in `veintrack.train.augment.PRESETS`.
+    loss : str
+        What is minimised; a name in `veintrack.train.losses.LOSSES`.
     phantom : int
         Synthetic frames in each epoch; they show the first class, and the others are unknown.
     phantom_epochs : int
@@ -97,6 +100,7 @@ class TrainSettings:
     skip_bad: bool = False
     allow_leaks: bool = False
     augment: str = "ultrasound"
+    loss: str = "bce-dice"
     phantom: int = 0
     phantom_epochs: int = 2
     epochs: int = 60
@@ -140,7 +144,7 @@ class TrainSettings:
         )
         for name in ("lr", "clip"):
             _check(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
-        for name, known in (("augment", PRESETS), ("schedule", SCHEDULES)):
+        for name, known in (("augment", PRESETS), ("loss", LOSSES), ("schedule", SCHEDULES)):
             value = getattr(self, name)
             _check(value in known, f"{name} must be one of {', '.join(known)}", value)
         for name in ("phantom", "weight_decay", "seed", "patience"):

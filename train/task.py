@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from veintrack.train.augment import PRESETS, augment
-from veintrack.train.metrics import PooledScores, bce_dice_loss
+from veintrack.train.losses import segmentation_loss
+from veintrack.train.metrics import PooledScores
 from veintrack.train.resnet34_unet import SegmentationNetwork
 from veintrack.train.settings import TrainSettings
 
@@ -58,10 +59,14 @@ class SegmentationTask(pl.LightningModule):
         mask, unknown = both.chunk(2, 1)
         return image.contiguous(memory_format=torch.channels_last), mask, unknown
 
+    def loss(self, logits: Tensor, mask: Tensor, unknown: Tensor) -> Tensor:
+        """Compute the loss that the settings name."""
+        return segmentation_loss(self._settings.loss, logits, mask, unknown)
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         image, mask, unknown = self.vary(batch)
         logits = self.network(image)
-        loss = bce_dice_loss(logits, mask, unknown)
+        loss = self.loss(logits, mask, unknown)
         self.log(
             "train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(image)
         )
@@ -77,7 +82,7 @@ class SegmentationTask(pl.LightningModule):
         self.averaged.eval()
         logits = self.averaged(image.contiguous(memory_format=torch.channels_last))
         self.scores.update(torch.sigmoid(logits.float()), mask, unknown)
-        loss = bce_dice_loss(logits, mask, unknown)
+        loss = self.loss(logits, mask, unknown)
         self.log("val_loss", loss, batch_size=len(image), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:

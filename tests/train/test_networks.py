@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from veintrack.engines.model import read_model_info
 from veintrack.train.baselines import DeepLabV3Plus, FCN8s, bilinear_kernel
 from veintrack.train.export import ProbabilityMap, export_model
-from veintrack.train.metrics import bce_dice_loss
+from veintrack.train.losses import segmentation_loss
 from veintrack.train.networks import (
     ARCHITECTURES,
     count_multiply_adds,
@@ -163,7 +163,7 @@ def test_a_few_steps_lower_the_loss(arch: str) -> None:
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
     losses = []
     for _ in range(6):
-        loss = bce_dice_loss(network(image), mask)
+        loss = segmentation_loss("bce-dice", network(image), mask)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -29,6 +29,11 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"size_px": 100}, "size must be a multiple of 32, got 100"),
     ({"data": None}, "nothing to train on"),
     ({"schedule": "steps"}, "schedule must be one of cosine, one-cycle, got steps"),
+    (
+        {"loss": "hinge"},
+        "loss must be one of bce-dice, bce, dice, bce-dice-of-frames, bce-tversky, focal-dice, "
+        "got hinge",
+    ),
     ({"augment": "strong"}, "augment must be one of none, paper, ultrasound, got strong"),
     ({"patience": -1}, "patience must not be negative, got -1"),
     ({"folds": 1}, "folds must be 0 or at least 2, and fold a number below it, got 1 and 0"),

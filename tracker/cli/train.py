@@ -69,6 +69,13 @@ def train(
     augment: Annotated[
         str, typer.Option(help="How frames are varied: ultrasound, paper or none.")
     ] = "ultrasound",
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="What is minimised: bce-dice, bce, dice, bce-dice-of-frames, bce-tversky, "
+            "focal-dice."
+        ),
+    ] = "bce-dice",
     phantom: Annotated[int, typer.Option(help="Synthetic frames in each epoch.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run [a new one under runs/].", metavar="DIR")
@@ -135,6 +142,7 @@ def train(
         skip_bad=skip_bad,
         allow_leaks=allow_leaks,
         augment=augment,
+        loss=loss,
         phantom=phantom,
         output=output or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}",
         overwrite=overwrite,
