@@ -21,7 +21,7 @@ from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
 from veintrack.tracker.frame import F32, U8, FrameResult, Region, TrackStatus
-from veintrack.tracker.grid import Grid, fit, mask_to_grid
+from veintrack.tracker.grid import fit, mask_to_grid
 from veintrack.tracker.phantom import (
     MotionSettings,
     Phantom,
@@ -30,7 +30,7 @@ from veintrack.tracker.phantom import (
     VesselSettings,
 )
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
-from veintrack.tracker.segment import GridSegmenter, load_segmenter
+from veintrack.tracker.segment import GridSegmenter, InWork, load_segmenter
 from veintrack.tracker.sources.demo import open_demo
 from veintrack.tracker.tracks import VeinTracker
 
@@ -72,13 +72,16 @@ class TruthSegmenter:
 
     threshold = 0.5
     input_shape = (256, 256)
+    slots = 1
 
     def __init__(self, frames: Sequence[PhantomFrame]) -> None:
         self._next = iter(frames)
 
-    def on_grid(self, pixels: U8, region: Region | None = None) -> tuple[F32, Grid]:
-        grid = fit((pixels.shape[0], pixels.shape[1]), self.input_shape, region)
-        return mask_to_grid((next(self._next).labels > 0).astype(np.uint8), grid), grid
+    def start(self, pixels: U8, region: Region | None = None) -> InWork:
+        return InWork(0, fit((pixels.shape[0], pixels.shape[1]), self.input_shape, region))
+
+    def result(self, work: InWork) -> F32:
+        return mask_to_grid((next(self._next).labels > 0).astype(np.uint8), work.grid)
 
 
 def follow(

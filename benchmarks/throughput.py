@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from veintrack.engines.base import open_engine
+from veintrack.engines.base import infer, open_engine
 from veintrack.engines.model import read_model_info, resolve_model
 from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import U8, Frame
@@ -63,7 +63,8 @@ class Figures:
     bare_fps: float
     line_fps: float
     line_over_bare: float
-    segment_ms: float
+    prepare_ms: float
+    infer_ms: float
     detect_ms: float
     track_ms: float
 
@@ -85,9 +86,9 @@ def measure(name: str, precision: str, model: str, pictures: list[U8], turns: in
 
     def bare() -> None:
         for _ in range(timed):
-            engine.infer(ready)
+            infer(engine, ready)
 
-    stages: list[tuple[int, int, int]] = []
+    stages: list[tuple[int, int, int, int]] = []
 
     def line() -> float:
         results = iter(
@@ -103,14 +104,14 @@ def measure(name: str, precision: str, model: str, pictures: list[U8], turns: in
         begun = time.perf_counter()
         for result in results:
             t = result.timings
-            stages.append((t.segment_ns, t.detect_ns, t.track_ns))
+            stages.append((t.prepare_ns, t.infer_ns, t.detect_ns, t.track_ns))
         return time.perf_counter() - begun
 
     for _ in range(WARM_UP):
-        engine.infer(ready)
+        infer(engine, ready)
     times = [(spent_s(bare), line()) for _ in range(turns)]
     bare_s, line_s = np.median(times, axis=0)
-    segment, detect, track = np.median(stages, axis=0) * 1e-6
+    prepare, infer_, detect, track = np.median(stages, axis=0) * 1e-6
     return Figures(
         engine=name,
         precision=engine.precision,
@@ -118,7 +119,8 @@ def measure(name: str, precision: str, model: str, pictures: list[U8], turns: in
         bare_fps=round(timed / bare_s, 1),
         line_fps=round(timed / line_s, 1),
         line_over_bare=round(float(np.median([b / n for b, n in times])), 3),
-        segment_ms=round(float(segment), 2),
+        prepare_ms=round(float(prepare), 2),
+        infer_ms=round(float(infer_), 2),
         detect_ms=round(float(detect), 3),
         track_ms=round(float(track), 3),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from veintrack.engines.model import ModelInfo
 from veintrack.errors import BackendMissingError
 
-__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineFactory", "open_engine"]
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineFactory", "infer", "open_engine"]
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -21,6 +21,10 @@ U8 = NDArray[np.uint8]
 
 class Engine(Protocol):
     """A loaded network, ready to run on one device.
+
+    It computes one picture in each of its slots: the caller fills the slot's :meth:`buffer`, calls
+    :meth:`start`, and some time later :meth:`result`. With several slots, the next pictures are
+    prepared and computed while the answers to earlier ones are looked at.
 
     Not thread safe: one engine belongs to one thread.
     """
@@ -40,24 +44,45 @@ class Engine(Protocol):
         """The device it runs on, in the maker's words."""
         ...
 
-    def infer(self, frames: U8) -> F32:
-        """Segment pictures.
+    @property
+    def slots(self) -> int:
+        """How many pictures may be in work at once, numbered from 0."""
+        ...
 
-        Parameters
-        ----------
-        frames : ndarray of shape (1, 1, H, W), uint8
-            Raw grey levels on the network's grid, C-contiguous. Read in place, not copied.
+    def buffer(self, slot: int) -> U8:
+        """Return a slot's input, which the caller fills in place.
 
         Returns
         -------
-        ndarray of shape (1, C, H, W), float32
-            Probability of each class, 0 to 1. The engine owns this buffer and overwrites it on
-            the next call: copy it to keep it.
+        ndarray of shape (1, 1, H, W), uint8
+            Raw grey levels on the network's grid; black at first. Not to be touched between
+            :meth:`start` and :meth:`result`.
+        """
+        ...
+
+    def start(self, slot: int) -> None:
+        """Begin to segment what lies in a slot's buffer.
 
         Raises
         ------
         EngineError
-            If the shape or type of `frames` is wrong, or the device failed.
+            If the device failed, or the engine is closed.
+        """
+        ...
+
+    def result(self, slot: int) -> F32:
+        """Wait for the answer to what was started in a slot.
+
+        Returns
+        -------
+        ndarray of shape (1, C, H, W), float32
+            Probability of each class, 0 to 1. The engine's own buffer, which the slot's next start
+            overwrites: copy it to keep it.
+
+        Raises
+        ------
+        EngineError
+            If the device failed, or the engine is closed.
         """
         ...
 
@@ -69,7 +94,9 @@ class Engine(Protocol):
 class EngineFactory(Protocol):
     """How an engine is made; each value of :data:`ENGINES` names one."""
 
-    def __call__(self, model: ModelInfo, *, precision: str, device: str) -> Engine: ...
+    def __call__(
+        self, model: ModelInfo, *, precision: str, device: str, slots: int | None
+    ) -> Engine: ...
 
 
 ENGINES = {  # name -> module:class
@@ -81,7 +108,12 @@ _LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # what pip 
 
 
 def open_engine(
-    model: ModelInfo, name: str = "auto", *, precision: str = "auto", device: str = "auto"
+    model: ModelInfo,
+    name: str = "auto",
+    *,
+    precision: str = "auto",
+    device: str = "auto",
+    slots: int | None = 1,
 ) -> Engine:
     """Load `model` in the named engine, or in the best one for this machine.
 
@@ -95,11 +127,14 @@ def open_engine(
         One of :data:`PRECISIONS`, or ``auto``: the fastest that the device computes natively.
     device : str
         ``cpu``, or ``auto``.
+    slots : int or None
+        How many pictures may be in work at once. 1: each is answered as soon as possible. None: as
+        many as keep the device busy, for the most pictures a second.
 
     Raises
     ------
     ValueError
-        If the name, precision or device is unknown.
+        If the name, precision, device or number of slots is unknown.
     EngineError
         If the engine does not offer that precision, or refuses the model.
     BackendMissingError
@@ -114,6 +149,8 @@ def open_engine(
         )
     if device not in ("auto", "cpu"):
         raise ValueError(f"unknown device {device!r}; {chosen} runs on: auto, cpu")
+    if slots is not None and slots < 1:
+        raise ValueError(f"slots must be at least 1, got {slots}")
     module_name, class_name = ENGINES[chosen].split(":")
     try:
         module = import_module(module_name)
@@ -124,4 +161,36 @@ def open_engine(
             f"engine {chosen!r} needs {error.name}: pip install {_LIBRARIES[chosen]}"
         ) from error
     factory = cast("EngineFactory", getattr(module, class_name))
-    return factory(model, precision=precision, device=device)
+    return factory(model, precision=precision, device=device, slots=slots)
+
+
+def infer(engine: Engine, frames: U8) -> F32:
+    """Segment one picture, in the first slot, and wait for the answer.
+
+    Parameters
+    ----------
+    engine : Engine
+        An engine with nothing in work.
+    frames : ndarray of shape (1, 1, H, W), uint8
+        Raw grey levels on the network's grid.
+
+    Returns
+    -------
+    ndarray of shape (1, C, H, W), float32
+        As from :meth:`Engine.result`.
+
+    Raises
+    ------
+    ValueError
+        If the shape or type of `frames` is wrong.
+    EngineError
+        If the device failed, or the engine is closed.
+    """
+    buffer = engine.buffer(0)
+    if frames.shape != buffer.shape or frames.dtype != np.uint8:
+        raise ValueError(
+            f"expected frames of shape {buffer.shape} uint8, got {frames.shape} {frames.dtype}"
+        )
+    buffer[...] = frames
+    engine.start(0)
+    return engine.result(0)

@@ -23,13 +23,23 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, model: ModelInfo, *, precision: str = "auto", device: str = "auto") -> None:
+    slots = 1
+
+    def __init__(
+        self,
+        model: ModelInfo,
+        *,
+        precision: str = "auto",
+        device: str = "auto",
+        slots: int | None = 1,
+    ) -> None:
         del device  # the CPU provider is the only one that is used here
+        del slots  # it computes one picture at a time, on all cores
         if precision not in ("auto", "fp32"):
             raise EngineError(f"ONNX Runtime offers fp32 here, not {precision}")
         self.precision = "fp32"
         self.device = "CPU"
-        self._shape = (1, 1, *model.input_shape)
+        self._frames = np.zeros((1, 1, *model.input_shape), np.uint8)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: they come back as exceptions
         try:
@@ -39,15 +49,27 @@ class OnnxRuntimeEngine:
         except Exception as error:  # its own exceptions share no base but Exception
             raise EngineError(f"ONNX Runtime refuses {model.path}: {error}") from error
 
-    def infer(self, frames: U8) -> F32:
+    def buffer(self, slot: int) -> U8:
+        del slot
+        return self._frames
+
+    def start(self, slot: int) -> None:
+        """Do nothing yet: it computes where it is waited for."""
+        del slot
+        self._open_session()
+
+    def result(self, slot: int) -> F32:
+        del slot
+        try:
+            probability: F32 = self._open_session().run([OUTPUT], {INPUT: self._frames})[0]
+        except RuntimeError as error:
+            raise EngineError(f"ONNX Runtime failed: {error}") from error
+        return probability
+
+    def _open_session(self) -> Any:
         if self._session is None:
             raise EngineError("this engine is closed")
-        if frames.shape != self._shape or frames.dtype != np.uint8:
-            raise EngineError(
-                f"expected frames of shape {self._shape} uint8, got {frames.shape} {frames.dtype}"
-            )
-        probability: F32 = self._session.run([OUTPUT], {INPUT: frames})[0]
-        return probability
+        return self._session
 
     def close(self) -> None:
         self._session = None

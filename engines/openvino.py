@@ -18,10 +18,11 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVINOEngine:
-    """A network compiled by OpenVINO for this CPU, one picture at a time.
+    """A network compiled by OpenVINO for this CPU.
 
-    The first use of a model on a machine compiles it; the compiled form is kept in the cache and
-    loads faster afterwards.
+    With one slot, all cores work on one picture; with several, each picture has fewer of them, and
+    none waits for another's last layer. The first use of a model on a machine compiles it; the
+    compiled form is kept in the cache and loads faster afterwards.
 
     Raises
     ------
@@ -31,30 +32,57 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, model: ModelInfo, *, precision: str = "auto", device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: ModelInfo,
+        *,
+        precision: str = "auto",
+        device: str = "auto",
+        slots: int | None = 1,
+    ) -> None:
         del device  # the CPU is the only one that OpenVINO is used on here
         core = ov.Core()
         self.precision = _choose_precision(core, precision)
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-        self._shape = (1, 1, *model.input_shape)
-        self._request = _compile(core, model, self.precision, self.device).create_infer_request()
+        hint = "LATENCY" if slots == 1 else "THROUGHPUT"
+        network = _compile(core, model, self.precision, self.device, hint)
+        if slots is None:
+            # One more than are computed at once: it is ready when one of them ends.
+            slots = 1 + int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self.slots = slots
+        self._frames = [np.zeros((1, 1, *model.input_shape), np.uint8) for _ in range(slots)]
+        self._requests = [network.create_infer_request() for _ in range(slots)]
+        for request, frames in zip(self._requests, self._frames, strict=True):
+            request.set_input_tensor(ov.Tensor(frames, shared_memory=True))
 
-    def infer(self, frames: U8) -> F32:
-        if self._request is None:
-            raise EngineError("this engine is closed")
-        if frames.shape != self._shape or frames.dtype != np.uint8:
-            raise EngineError(
-                f"expected frames of shape {self._shape} uint8, got {frames.shape} {frames.dtype}"
-            )
+    def buffer(self, slot: int) -> U8:
+        return self._frames[slot]
+
+    def start(self, slot: int) -> None:
+        request = self._request(slot)
         try:
-            results = self._request.infer({0: frames}, share_inputs=True, share_outputs=True)
+            request.start_async()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
-        probability: F32 = results[0]
+
+    def result(self, slot: int) -> F32:
+        request = self._request(slot)
+        try:
+            request.wait()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
+        probability: F32 = request.get_output_tensor().data
         return probability
 
+    def _request(self, slot: int) -> ov.InferRequest:
+        if not self._requests:
+            raise EngineError("this engine is closed")
+        return self._requests[slot]
+
     def close(self) -> None:
-        self._request = None
+        for request in self._requests:
+            request.wait()  # it still reads and writes our buffers
+        self._requests = []
 
 
 def _choose_precision(core: ov.Core, precision: str) -> str:
@@ -70,36 +98,34 @@ def _choose_precision(core: ov.Core, precision: str) -> str:
     return precision
 
 
-def _compile(core: ov.Core, model: ModelInfo, precision: str, device: str) -> ov.CompiledModel:
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+def _compile(
+    core: ov.Core, model: ModelInfo, precision: str, device: str, hint: str
+) -> ov.CompiledModel:
+    settings = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     key = {
-        "engine": f"openvino {ov.get_version()}",
+        "library": "openvino",
+        "version": ov.get_version(),
         "model_sha256": model.sha256,
         "device": device,
         "shape": "x".join(str(n) for n in (1, 1, *model.input_shape)),
         **settings,
     }
-    blob = cache.load(key)
-    if blob is not None:
-        try:
-            return core.import_model(io.BytesIO(blob), "CPU", settings)
-        except RuntimeError as error:
-            log.warning("a cached engine did not load and is rebuilt: %s", _first_line(error))
-            cache.quarantine(key)
-    log.info("compiling %s for OpenVINO %s", model.path.name, precision)
-    try:
+
+    def load(blob: bytes) -> ov.CompiledModel:
+        return core.import_model(io.BytesIO(blob), "CPU", settings)
+
+    def build() -> bytes:
+        log.info("compiling %s for OpenVINO %s", model.path.name, precision)
         network = core.read_model(model.path)
         network.reshape({INPUT: [1, 1, *model.input_shape]})
-        compiled = core.compile_model(network, "CPU", settings)
+        exported = io.BytesIO()
+        core.compile_model(network, "CPU", settings).export_model(exported)
+        return exported.getvalue()
+
+    try:
+        return cache.load_or_build(key, load, build, {"model": model.path.name})
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refuses {model.path}: {_first_line(error)}") from error
-    exported = io.BytesIO()
-    compiled.export_model(exported)
-    try:
-        cache.store(key, exported.getvalue())
-    except OSError as error:
-        log.warning("the compiled engine could not be kept: %s", error)
-    return compiled
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from veintrack.engines.model import DEFAULT_MODEL
 from veintrack.tracker.frame import FrameResult, Region
-from veintrack.tracker.pipeline import Pipeline, PipelineSettings
+from veintrack.tracker.pipeline import Pipeline, PipelineSettings, slots_for
 from veintrack.tracker.segment import Segmenter, load_segmenter
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import TrackSettings, VeinTracker
@@ -58,7 +58,13 @@ def track(
     """
     own = isinstance(model, str)
     segmenter = (
-        load_segmenter(model, engine=engine, precision=precision, device=device)
+        load_segmenter(
+            model,
+            engine=engine,
+            precision=precision,
+            device=device,
+            slots=slots_for(live=source.info.live, pace=pace),
+        )
         if isinstance(model, str)
         else model
     )

@@ -196,8 +196,11 @@ class Timings:
 
     Attributes
     ----------
-    segment_ns, detect_ns, track_ns : int
-        Time spent in each stage.
+    prepare_ns, detect_ns, track_ns : int
+        Time spent on laying the frame on the network's grid, on finding vessels and on tracking.
+    infer_ns : int
+        From the start of the network's work to the time its answer was taken; several frames may
+        be in work at once.
     done_ns : int
         ``time.monotonic_ns`` when the tracks were ready.
     age_ns : int
@@ -205,7 +208,8 @@ class Timings:
         processing (files as fast as possible) to `done_ns`.
     """
 
-    segment_ns: int
+    prepare_ns: int
+    infer_ns: int
     detect_ns: int
     track_ns: int
     done_ns: int

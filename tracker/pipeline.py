@@ -1,25 +1,29 @@
 """The main loop: frames in, results out. Threads only at its two ends.
 
 A reader thread takes frames from the source and leaves them in a mailbox; this loop, on the
-caller's thread, segments, detects and tracks them one by one; sinks write on threads of their own
-(:mod:`veintrack.tracker.sinks`).
+caller's thread, segments, detects and tracks them one by one; where frames come from a file, and
+the engine has several slots, the next ones are in work meanwhile. Sinks write on threads of their
+own (:mod:`veintrack.tracker.sinks`).
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from veintrack.errors import EngineError
 from veintrack.tracker.detect import DetectSettings, detect
 from veintrack.tracker.frame import Frame, FrameResult, Region, Timings
 from veintrack.tracker.grid import fit
 from veintrack.tracker.mailbox import Mailbox
 from veintrack.tracker.scanarea import find_scan_area
-from veintrack.tracker.segment import GridSegmenter
+from veintrack.tracker.segment import GridSegmenter, InWork
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import VeinTracker
 
-__all__ = ["Pipeline", "PipelineSettings"]
+__all__ = ["Pipeline", "PipelineSettings", "slots_for"]
 
 _READ_AHEAD = 4  # frames decoded ahead of the network, for files
 _POLL_S = 0.2  # how soon a request to stop is seen while no frame comes
@@ -66,6 +70,18 @@ class PipelineSettings:
             raise ValueError(f"duration_s must be greater than 0, got {self.duration_s}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A frame whose inference was started."""
+
+    frame: Frame
+    region: Region | None
+    work: InWork
+    begun_ns: int  # monotonic
+    prepare_ns: int
+    started_ns: int  # perf_counter
+
+
 class Pipeline:
     """Segment, detect and track a source's frames; iterate once for the results.
 
@@ -99,13 +115,16 @@ class Pipeline:
         self._source, self._segmenter, self._tracker = source, segmenter, tracker
         if isinstance(self.settings.crop, tuple):  # a crop that cannot fit is told at once
             fit(source.info.shape_px, segmenter.input_shape, self.settings.crop)
-        self._newest_only = source.info.live or self.settings.pace == "realtime"
+        self._newest_only = slots_for(live=source.info.live, pace=self.settings.pace) == 1
+        # What is newest is answered before anything newer is looked at.
+        self._in_work = 1 if self._newest_only else segmenter.slots
         self._mailbox: Mailbox[Frame] = Mailbox(
             capacity=1 if self._newest_only else _READ_AHEAD, newest_only=self._newest_only
         )
         self._stopping = threading.Event()
         self._shape: tuple[int, ...] | None = None
         self._region: Region | None = None
+        self._failure: Exception | None = None
 
     @property
     def drops(self) -> int:
@@ -125,7 +144,7 @@ class Pipeline:
         reader = threading.Thread(target=self._read, name="veintrack-reader", daemon=True)
         reader.start()
         try:
-            yield from map(self._process, self._frames())
+            yield from self._results()
         finally:
             self._stopping.set()
             self._mailbox.close()
@@ -145,13 +164,33 @@ class Pipeline:
         else:
             self._mailbox.close()
 
+    def _results(self) -> Iterator[FrameResult]:
+        begun: deque[_Begun] = deque()
+        try:
+            for frame in self._frames():
+                begun.append(self._begin(frame))
+                while len(begun) >= self._in_work:
+                    yield self._finish(begun.popleft())
+            while begun:
+                yield self._finish(begun.popleft())
+        finally:
+            for left in begun:  # the engine must not write where nobody looks any more
+                with suppress(EngineError):
+                    self._segmenter.result(left.work)
+        if self._failure is not None:
+            raise self._failure
+
     def _frames(self) -> Iterator[Frame]:
+        """Take frames until they end; what went wrong is kept until all before it are answered."""
         taken, first_ns = 0, None
         while not self._stopping.is_set() and taken != self.settings.max_frames:
             try:
                 frame = self._mailbox.take(_POLL_S)
             except TimeoutError:
                 continue
+            except Exception as error:  # the reader's
+                self._failure = error
+                return
             if frame is None:
                 return
             first_ns = frame.capture_ns if first_ns is None else first_ns
@@ -161,12 +200,18 @@ class Pipeline:
             taken += 1
             yield frame
 
-    def _process(self, frame: Frame) -> FrameResult:
+    def _begin(self, frame: Frame) -> _Begun:
         begun_ns = time.monotonic_ns()
         if frame.pixels.shape != self._shape:  # the first frame, or pictures of another size
             self._shape, self._region = frame.pixels.shape, self._scan_area(frame)
         t0 = time.perf_counter_ns()
-        probability, grid = self._segmenter.on_grid(frame.pixels, self._region)
+        work = self._segmenter.start(frame.pixels, self._region)
+        t1 = time.perf_counter_ns()
+        return _Begun(frame, self._region, work, begun_ns, t1 - t0, t1)
+
+    def _finish(self, begun: _Begun) -> FrameResult:
+        frame, grid = begun.frame, begun.work.grid
+        probability = self._segmenter.result(begun.work)
         t1 = time.perf_counter_ns()
         detections = detect(
             probability,
@@ -184,9 +229,15 @@ class Pipeline:
         )
         t3 = time.perf_counter_ns()
         done_ns = time.monotonic_ns()
-        since_ns = self._since_ns(frame, begun_ns)
-        timings = Timings(t1 - t0, t2 - t1, t3 - t2, done_ns, age_ns=done_ns - since_ns)
-        return FrameResult(frame, detections, tuple(tracks), timings, self._region)
+        timings = Timings(
+            prepare_ns=begun.prepare_ns,
+            infer_ns=t1 - begun.started_ns,
+            detect_ns=t2 - t1,
+            track_ns=t3 - t2,
+            done_ns=done_ns,
+            age_ns=done_ns - self._since_ns(frame, begun.begun_ns),
+        )
+        return FrameResult(frame, detections, tuple(tracks), timings, begun.region)
 
     def _since_ns(self, frame: Frame, begun_ns: int) -> int:
         """From when a frame's age counts: its capture, or its turn where nobody waited for it."""
@@ -201,6 +252,14 @@ class Pipeline:
             return find_scan_area(frame.pixels)
         height, width = frame.pixels.shape
         return (0, 0, width, height)
+
+
+def slots_for(*, live: bool, pace: str) -> int | None:
+    """Say how many frames an engine should have in work: `load_segmenter`'s ``slots``.
+
+    One where the newest frame counts, as many as keep the device busy where all of them do.
+    """
+    return 1 if live or pace == "realtime" else None
 
 
 def _pacer() -> Callable[[Frame, threading.Event], Frame]:

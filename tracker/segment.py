@@ -1,5 +1,6 @@
 """Frame in, probability out: the network's grid around an engine."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,9 +11,25 @@ from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import F32, U8, Region
 from veintrack.tracker.grid import Grid, fit, image_to_grid, probability_to_frame
 
-__all__ = ["GridSegmenter", "Segmenter", "load_segmenter"]
+__all__ = ["GridSegmenter", "InWork", "Segmenter", "load_segmenter"]
 
 _VESSEL = ("vessel", "vein")  # the class to follow, where a model has several
+
+
+@dataclass(frozen=True, slots=True)
+class InWork:
+    """A frame that is being segmented.
+
+    Attributes
+    ----------
+    slot : int
+        Which of the engine's slots has it.
+    grid : Grid
+        Where the network's grid lies in the frame.
+    """
+
+    slot: int
+    grid: Grid
 
 
 class GridSegmenter(Protocol):
@@ -28,15 +45,24 @@ class GridSegmenter(Protocol):
         """``(H, W)`` of the grid."""
         ...
 
-    def on_grid(self, pixels: U8, region: Region | None = None) -> tuple[F32, Grid]:
-        """Vessel probability of a frame on the grid, and where the grid lies in the frame."""
+    @property
+    def slots(self) -> int:
+        """How many frames may be in work at once."""
+        ...
+
+    def start(self, pixels: U8, region: Region | None = None) -> InWork:
+        """Begin to segment a frame, or a region of it."""
+        ...
+
+    def result(self, work: InWork) -> F32:
+        """Wait for the vessel probability on the grid; in the order in which frames were begun."""
         ...
 
 
 class Segmenter(Closing):
     """A model in an engine, for frames of any size.
 
-    Owns the buffer on the network's grid; one thread uses it. Close it, or use it in a ``with``
+    One thread uses it. Close it, or use it in a ``with``
     block, to free the engine.
 
     Parameters
@@ -54,9 +80,8 @@ class Segmenter(Closing):
         self.engine = engine
         self.model = model
         self._channel = _channel(model, class_name)
-        self._input = np.zeros((1, 1, *model.input_shape), np.uint8)
-        self._grid: Grid | None = None
-        self._laid: tuple[tuple[int, ...], Region | None] | None = None
+        self._layouts: list[_Layout | None] = [None] * engine.slots
+        self._slot = 0
 
     @property
     def threshold(self) -> float:
@@ -86,11 +111,19 @@ class Segmenter(Closing):
         ndarray of shape (H, W), float32
             Vessel probability in the frame's own pixels, 0 to 1.
         """
-        probability, grid = self.on_grid(pixels)
-        return probability_to_frame(probability, grid, (pixels.shape[0], pixels.shape[1]))
+        work = self.start(pixels)
+        shape = (pixels.shape[0], pixels.shape[1])
+        return probability_to_frame(self.result(work), work.grid, shape)
 
-    def on_grid(self, pixels: U8, region: Region | None = None) -> tuple[F32, Grid]:
-        """Segment one frame, or a region of it, and leave the answer on the network's grid.
+    @property
+    def slots(self) -> int:
+        """How many frames may be in work at once."""
+        return self.engine.slots
+
+    def start(self, pixels: U8, region: Region | None = None) -> InWork:
+        """Lay one frame, or a region of it, on the network's grid and begin to segment it.
+
+        At most `slots` frames may be begun whose results were not taken.
 
         Parameters
         ----------
@@ -101,28 +134,50 @@ class Segmenter(Closing):
 
         Returns
         -------
-        probability : ndarray, float32
-            Vessel probability on the network's grid. The engine's own buffer: valid until the
-            next call.
-        grid : Grid
-            Where that grid lies in the frame.
+        InWork
+            What `result` is asked with.
         """
         if pixels.ndim != 2 or pixels.dtype != np.uint8:
             raise ValueError(f"expected (H, W) uint8, got {pixels.shape} {pixels.dtype}")
-        grid = self._lay(pixels, region)
-        image_to_grid(pixels, grid, self._input[0, 0])
-        return self.engine.infer(self._input)[0, self._channel], grid
+        slot = self._slot
+        grid = self._lay(pixels, region, slot)
+        image_to_grid(pixels, grid, self.engine.buffer(slot)[0, 0])
+        self.engine.start(slot)
+        self._slot = (slot + 1) % self.engine.slots
+        return InWork(slot, grid)
 
-    def _lay(self, pixels: U8, region: Region | None) -> Grid:
-        if self._grid is None or self._laid != (pixels.shape, region):
-            self._grid = fit((pixels.shape[0], pixels.shape[1]), self.model.input_shape, region)
-            self._laid = (pixels.shape, region)
-            self._input.fill(0)  # what the new layout leaves free must be black
-        return self._grid
+    def result(self, work: InWork) -> F32:
+        """Wait for the answer to a frame.
+
+        Returns
+        -------
+        ndarray, float32
+            Vessel probability on the network's grid. The engine's own buffer: valid until `slots`
+            further frames were begun.
+        """
+        probability: F32 = self.engine.result(work.slot)[0, self._channel]
+        return probability
+
+    def _lay(self, pixels: U8, region: Region | None, slot: int) -> Grid:
+        layout = self._layouts[slot]
+        if layout is None or layout.shape != pixels.shape or layout.region != region:
+            grid = fit((pixels.shape[0], pixels.shape[1]), self.model.input_shape, region)
+            layout = self._layouts[slot] = _Layout(pixels.shape, region, grid)
+            self.engine.buffer(slot).fill(0)  # what the new layout leaves free must be black
+        return layout.grid
 
     def close(self) -> None:
         """Free the engine. Safe to call twice."""
         self.engine.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the last frame in a slot lay on the grid."""
+
+    shape: tuple[int, ...]
+    region: Region | None
+    grid: Grid
 
 
 def _channel(model: ModelInfo, class_name: str | None) -> int:
@@ -143,6 +198,7 @@ def load_segmenter(
     precision: str = "auto",
     device: str = "auto",
     class_name: str | None = None,
+    slots: int | None = 1,
 ) -> Segmenter:
     """Open a model, ready to segment frames.
 
@@ -158,6 +214,9 @@ def load_segmenter(
         ``auto`` or ``cpu``.
     class_name : str, optional
         As for `Segmenter`.
+    slots : int or None
+        How many frames may be in work at once. 1: each is answered as soon as possible. None: as
+        many as keep the device busy.
 
     Raises
     ------
@@ -168,6 +227,5 @@ def load_segmenter(
     """
     info = read_model_info(resolve_model(model))
     _channel(info, class_name)  # a wrong name should not leave an engine open
-    return Segmenter(
-        open_engine(info, engine, precision=precision, device=device), info, class_name
-    )
+    opened = open_engine(info, engine, precision=precision, device=device, slots=slots)
+    return Segmenter(opened, info, class_name)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from veintrack.engines.base import open_engine
+from veintrack.engines.base import infer, open_engine
 from veintrack.engines.model import read_model_info, resolve_model
 from veintrack.errors import ModelFileError
 from veintrack.tracker.phantom import random_still
@@ -26,8 +26,8 @@ def test_openvino_agrees_with_onnx_runtime_on_the_shipped_model() -> None:
     info = read_model_info(resolve_model("default"))
     pixels, _ = random_still(11, *info.input_shape)
     frames = np.ascontiguousarray(pixels)[None, None]
-    reference = open_engine(info, "onnxruntime").infer(frames)
-    fp32 = open_engine(info, "openvino", precision="fp32").infer(frames)
+    reference = infer(open_engine(info, "onnxruntime"), frames)
+    fp32 = infer(open_engine(info, "openvino", precision="fp32"), frames)
     np.testing.assert_allclose(fp32, reference, atol=2e-3)
-    auto = open_engine(info, "openvino").infer(frames)
+    auto = infer(open_engine(info, "openvino"), frames)
     assert np.abs(auto - reference).mean() < 5e-3

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from veintrack.engines import cache
-from veintrack.engines.base import ENGINES, open_engine
+from veintrack.engines.base import ENGINES, infer, open_engine
 from veintrack.engines.model import read_model_info
 from veintrack.errors import BackendMissingError, EngineError
 
@@ -26,12 +27,12 @@ def test_every_engine_computes_what_the_model_says(
     engine = open_engine(read_model_info(model_file), name, precision="fp32")
     grey = frames.astype(np.float64)
     expected = np.minimum(grey, 1) / (1 + np.exp((grey - 40) / 2))
-    np.testing.assert_allclose(engine.infer(frames), expected, atol=1e-5)
+    np.testing.assert_allclose(infer(engine, frames), expected, atol=1e-5)
     assert (engine.name, engine.precision) == (name, "fp32")
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):
-        engine.infer(frames)
+        infer(engine, frames)
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
@@ -40,8 +41,8 @@ def test_frames_of_another_shape_or_type_are_refused(
     model_file: Path, name: str, wrong: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
 ) -> None:
     engine = open_engine(read_model_info(model_file), name)
-    with pytest.raises(EngineError, match=r"expected frames of shape \(1, 1, 64, 64\) uint8"):
-        engine.infer(wrong)
+    with pytest.raises(ValueError, match=r"expected frames of shape \(1, 1, 64, 64\) uint8"):
+        infer(engine, wrong)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_frames_of_another_shape_or_type_are_refused(
     ],
 )
 def test_unknown_words_are_answered_with_the_known_ones(
-    model_file: Path, options: dict[str, str], message: str
+    model_file: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         open_engine(read_model_info(model_file), **options)
@@ -92,9 +93,9 @@ def test_another_model_under_the_same_name_gets_its_own_engine(
     monkeypatch.setenv("VEINTRACK_CACHE", str(tmp_path / "cache"))
     grey = np.full((1, 1, 64, 64), 60, np.uint8)
     path = tmp_path / "m.onnx"
-    before = open_engine(read_model_info(make_model(path, level=40.0)), "openvino").infer(grey)
+    before = infer(open_engine(read_model_info(make_model(path, level=40.0)), "openvino"), grey)
     before = before.copy()
-    after = open_engine(read_model_info(make_model(path, level=90.0)), "openvino").infer(grey)
+    after = infer(open_engine(read_model_info(make_model(path, level=90.0)), "openvino"), grey)
     assert before.max() < 0.5 < after.min()
     assert len(list((tmp_path / "cache").glob("*.blob"))) == 2
 
@@ -108,7 +109,7 @@ def test_a_damaged_cache_entry_is_put_aside_and_rebuilt(
     (blob,) = tmp_path.glob("*.blob")
     blob.write_bytes(blob.read_bytes()[:100])
     engine = open_engine(info, "openvino")
-    assert engine.infer(np.zeros((1, 1, 64, 64), np.uint8)).max() == 0
+    assert infer(engine, np.zeros((1, 1, 64, 64), np.uint8)).max() == 0
     assert len(list(tmp_path.glob("*.bad"))) == 1
     assert blob.stat().st_size > 100
 
@@ -131,3 +132,34 @@ def test_an_entry_is_stored_whole_with_what_it_depends_on(
     assert cache.load(key) == b"compiled"
     assert cache.load({**key, "precision": "bf16"}) is None
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".blob", ".json"]
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("slots", [1, 3, None])
+def test_each_slot_answers_what_it_was_given(
+    model_file: Path, name: str, slots: int | None
+) -> None:
+    info = read_model_info(model_file)
+    engine = open_engine(info, name, precision="fp32", slots=slots)
+    assert engine.slots == slots or slots is None or name == "onnxruntime"
+    for turn in range(3):
+        levels = [5 + 30 * (slot + turn) for slot in range(engine.slots)]
+        for slot, level in enumerate(levels):
+            engine.buffer(slot).fill(level)
+            engine.start(slot)
+        for slot, level in enumerate(levels):
+            expected = 1 / (1 + np.exp((level - 40) / 2))
+            np.testing.assert_allclose(engine.result(slot), expected, atol=1e-5)
+
+
+def test_an_engine_may_be_closed_while_it_works(model_file: Path) -> None:
+    engine = open_engine(read_model_info(model_file), "openvino", slots=2)
+    engine.start(0)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.result(0)
+
+
+def test_fewer_slots_than_one_are_refused(model_file: Path) -> None:
+    with pytest.raises(ValueError, match="slots must be at least 1, got 0"):
+        open_engine(read_model_info(model_file), slots=0)

@@ -11,9 +11,10 @@ import pytest
 from tests.conftest import disc
 from veintrack.errors import SourceLostError
 from veintrack.tracker.closing import Closing
-from veintrack.tracker.frame import Frame, FrameResult
+from veintrack.tracker.frame import F32, U8, Frame, FrameResult, Region
+from veintrack.tracker.grid import fit
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
-from veintrack.tracker.segment import Segmenter, load_segmenter
+from veintrack.tracker.segment import InWork, Segmenter, load_segmenter
 from veintrack.tracker.sources.base import SourceInfo
 from veintrack.tracker.tracks import VeinTracker
 
@@ -94,7 +95,7 @@ def test_the_vessel_is_followed_in_pixels_and_millimetres(segmenter: Segmenter) 
 def test_timings_add_up(segmenter: Segmenter) -> None:
     for result in pipeline(FakeSource(5), segmenter):
         t = result.timings
-        assert 0 < t.segment_ns + t.detect_ns + t.track_ns <= t.age_ns
+        assert 0 < t.prepare_ns + t.infer_ns + t.detect_ns + t.track_ns <= t.age_ns
 
 
 def test_a_failing_source_delivers_what_it_had_and_then_raises(segmenter: Segmenter) -> None:
@@ -188,3 +189,64 @@ def test_a_crop_is_obeyed_and_must_fit(segmenter: Segmenter) -> None:
 def test_settings_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PipelineSettings(**options)  # type: ignore[arg-type]
+
+
+class SlowSegmenter:
+    """Marks dark pixels, three frames at once; says which were begun and which were answered."""
+
+    threshold, input_shape, slots = 0.5, (120, 160), 3
+
+    def __init__(self) -> None:
+        self.begun: list[F32] = []
+        self.answered = 0
+        self.most_in_work = 0
+
+    def start(self, pixels: U8, region: Region | None = None) -> InWork:
+        self.begun.append((pixels < 40).astype(np.float32))
+        self.most_in_work = max(self.most_in_work, len(self.begun) - self.answered)
+        return InWork(len(self.begun) - 1, fit((120, 160), self.input_shape, region))
+
+    def result(self, work: InWork) -> F32:
+        assert work.slot == self.answered, "results must be taken in order"
+        self.answered += 1
+        return self.begun[work.slot]
+
+
+def slow_line(source: FakeSource, segmenter: SlowSegmenter, **options: object) -> Pipeline:
+    settings = PipelineSettings(**{"crop": "none", **options})  # type: ignore[arg-type]
+    return Pipeline(source, segmenter, VeinTracker(), settings)
+
+
+def test_frames_of_a_file_are_in_work_together_and_answered_in_order() -> None:
+    segmenter = SlowSegmenter()
+    results = list(slow_line(FakeSource(20), segmenter))
+    assert indices(results) == list(range(20))
+    assert segmenter.most_in_work == 3
+    places = [r.detections[0].centroid_px[0] for r in results]
+    assert places == pytest.approx(list(range(50, 70)), abs=0.5)
+
+
+def test_a_live_frame_is_answered_before_the_next_is_begun() -> None:
+    segmenter = SlowSegmenter()
+    results = list(slow_line(FakeSource(20, live=True), segmenter))
+    assert results
+    assert segmenter.most_in_work == 1
+
+
+def test_what_is_in_work_is_answered_before_a_failure_is_told() -> None:
+    segmenter, seen = SlowSegmenter(), []
+
+    def run() -> None:
+        for result in slow_line(FakeSource(20, fails_after=7), segmenter):
+            seen.append(result.frame.index)
+
+    with pytest.raises(SourceLostError, match="unplugged after 7 frames"):
+        run()
+    assert seen == list(range(7))
+
+
+def test_stopping_early_leaves_nothing_in_work() -> None:
+    segmenter = SlowSegmenter()
+    for _ in slow_line(FakeSource(20), segmenter):
+        break
+    assert segmenter.answered == len(segmenter.begun) == 3

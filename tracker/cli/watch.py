@@ -20,7 +20,7 @@ from veintrack.tracker.cli.progress import Progress
 from veintrack.tracker.config import RunConfig
 from veintrack.tracker.frame import Region
 from veintrack.tracker.overlay import NOTICE
-from veintrack.tracker.pipeline import Pipeline, PipelineSettings
+from veintrack.tracker.pipeline import Pipeline, PipelineSettings, slots_for
 from veintrack.tracker.runfolder import (
     Summary,
     clock_anchor,
@@ -64,6 +64,7 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
                 engine=config.engine,
                 precision=config.precision,
                 device=config.device,
+                slots=slots_for(live=source.info.live, pace=config.pace),
             )
         )
         tracker = VeinTracker(config.track)

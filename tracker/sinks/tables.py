@@ -94,7 +94,8 @@ class JsonlSink(_Lines):
             "driver_sequence": frame.driver_sequence,
             "age_ms": timings.age_ns * 1e-6,
             "stage_ms": {
-                "segment": timings.segment_ns * 1e-6,
+                "prepare": timings.prepare_ns * 1e-6,
+                "infer": timings.infer_ns * 1e-6,
                 "detect": timings.detect_ns * 1e-6,
                 "track": timings.track_ns * 1e-6,
             },
