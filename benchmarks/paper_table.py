@@ -46,8 +46,9 @@ from veintrack.tracker.phantom import Phantom, demo_settings
 from veintrack.tracker.segment import Segmenter, load_segmenter
 from veintrack.train.batches import prepare_data
 from veintrack.train.evaluation import Judging, check_label, find_labelled, score_files
-from veintrack.train.fit import MODEL_FILE, fit
+from veintrack.train.fit import fit
 from veintrack.train.formats import LabelChoice, LabelledFolder, open_folder
+from veintrack.train.runfolder import MODEL_FILE
 from veintrack.train.scores import FrameScores
 from veintrack.train.settings import TrainSettings
 from veintrack.train.summary import summarise

@@ -2,18 +2,20 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
+from veintrack.errors import OutputError
 from veintrack.train.runlog import EpochTable, say_duration
 
-__all__ = ["CountOnce", "EpochLog", "Patience", "RunProgress"]
+__all__ = ["Checkpoints", "CountOnce", "EpochLog", "Patience", "RunProgress"]
 
 _SHOWN = ("train_loss", "val_loss", "val_dice", "val_iou", "val_pixel_accuracy")
 _log = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class EpochLog(Callback):
     def on_train_start(self, trainer: pl.Trainer, *_: object) -> None:
         self._pace.begin(trainer)
         if trainer.is_global_zero:
-            self._table.begin(trainer.current_epoch + 1)
+            with _told():
+                self._table.begin(trainer.current_epoch + 1)
 
     def on_train_epoch_start(self, *_: object) -> None:
         self._began_s = perf_counter()
@@ -64,7 +67,15 @@ class EpochLog(Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         figures = values | {"step": trainer.global_step, "learning_rate": rate}
-        self._table.add(trainer.current_epoch + 1, figures)
+        with _told():
+            self._table.add(trainer.current_epoch + 1, figures)
+        if not math.isfinite(values["train_loss"]):
+            raise ValueError(
+                f"training diverged in epoch {trainer.current_epoch + 1} (the loss is "
+                f"{values['train_loss']}): give a smaller --lr"
+            )
+        if trainer.progress_bar_callback is not None:
+            return  # it shows the same, and a line would tear it
         images = trainer.num_training_batches * self._batch * trainer.world_size
         of_classes = [
             f", {name.removeprefix('val_')} {values[name]:.4f}"
@@ -82,6 +93,34 @@ class EpochLog(Callback):
             images / self._trained_s,
             perf_counter() - self._began_s,
             f", {left} left" if (left := self._pace.left(trainer)) else "",
+        )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in a line that the table cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+class Checkpoints(ModelCheckpoint):
+    """Lightning's own, which also knows its best epoch after the run's folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        paths = {
+            name: moved(state_dict[name])
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath}
         )
 
 

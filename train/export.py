@@ -122,7 +122,7 @@ def halve_weights(graph: onnx.GraphProto) -> None:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
         largest = float(np.abs(values).max())
-        if largest > float(np.finfo(np.float16).max):
+        if not largest <= float(np.finfo(np.float16).max):  # what is no number is not either
             raise ValueError(f"the weights {name} reach {largest:g}, too much for FP16")
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
         casts.append(

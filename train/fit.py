@@ -3,27 +3,28 @@
 import json
 import logging
 import os
-import shutil
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from rich.console import Console
 
-from veintrack.errors import BackendMissingError, OutputError, VeintrackError
+from veintrack.errors import BackendMissingError, VeintrackError
 from veintrack.train.batches import RunData, prepare_data
-from veintrack.train.callbacks import CountOnce, EpochLog, Patience, RunProgress
+from veintrack.train.callbacks import Checkpoints, CountOnce, EpochLog, Patience, RunProgress
 from veintrack.train.checkpoints import WholeFiles, load_network, start_from
 from veintrack.train.data import Frames
 from veintrack.train.export import export_model
@@ -31,14 +32,18 @@ from veintrack.train.memory import keep_freed_memory
 from veintrack.train.metrics import PooledScores, Scores
 from veintrack.train.networks import count_multiply_adds, count_parameters, make_network
 from veintrack.train.resnet34_unet import SegmentationNetwork, load_encoder_weights
+from veintrack.train.runfolder import (
+    MODEL_FILE,
+    begin_folder,
+    check_folder,
+    check_split_is_kept,
+    last_checkpoint,
+)
 from veintrack.train.settings import TrainSettings
 from veintrack.train.task import SegmentationTask
 
-__all__ = ["MODEL_FILE", "evaluate", "first_process", "fit", "resolve_precision"]
+__all__ = ["evaluate", "first_process", "fit", "resolve_precision"]
 
-MODEL_FILE = "model.onnx"
-_SETTINGS, _SPLIT = "settings.json", "split.json"
-_WRITTEN = (_SETTINGS, _SPLIT, "checkpoints", "logs", MODEL_FILE)
 _HINTS = (
     "does not have many workers",
     "exists and is not empty",
@@ -83,17 +88,20 @@ def fit(settings: TrainSettings) -> Path:
         If logs for TensorBoard are wanted, and its package is not installed.
     """
     with _first_one_speaks(), _quiet_lightning():
-        _check_output(settings)
+        _check_packages(settings)
+        if first_process():  # for the others, it has looked already, and has begun to write
+            check_folder(settings)
         keep_freed_memory()
         data = prepare_data(settings)
         network = _start(settings, len(data.classes))
-        if first_process():
-            _begin_output(settings, data, _costs(settings, network))
         trainer = _trainer(settings, data)
+        if first_process():
+            check_split_is_kept(settings, data.split_names)
+            begin_folder(settings, data.split_names, _facts(settings, network))
         task = SegmentationTask(network, settings)
         task.scores.names = data.classes
         with _interruptible():
-            trainer.fit(task, data, ckpt_path=_kept(settings), weights_only=True)
+            trainer.fit(task, data, ckpt_path=last_checkpoint(settings), weights_only=True)
         if trainer.is_global_zero:
             _finish(settings, data, trainer.strategy.root_device)
         trainer.strategy.barrier()
@@ -133,34 +141,15 @@ def _start(settings: TrainSettings, classes: int) -> SegmentationNetwork:
     return network
 
 
-def _kept(settings: TrainSettings) -> Path | None:
-    """Return what there is to go on with; None where a run was killed in its first epoch."""
-    last = settings.output / "checkpoints" / "last.ckpt"
-    return last if settings.resume and last.is_file() else None
-
-
-def _check_output(settings: TrainSettings) -> None:
+def _check_packages(settings: TrainSettings) -> None:
     if settings.tensorboard and find_spec("tensorboard") is None:
         raise BackendMissingError(
-            "logs for TensorBoard need tensorboard, which is not installed: pip install tensorboard"
-        )
-    if not first_process():
-        return  # the first one has looked, and has begun to write since
-    output = settings.output
-    if settings.resume:
-        settings.check_resumes(output / _SETTINGS)
-        if _kept(settings) is None:
-            _log.info("%s: no epoch was finished, so the run starts from the beginning", output)
-    elif output.exists() and not output.is_dir():
-        raise OutputError(f"output {output} exists and is no folder")
-    elif not settings.overwrite and output.is_dir() and any(output.iterdir()):
-        raise OutputError(
-            f"output folder {output} is not empty: name another, or give --overwrite to replace "
-            "the run in it, or --resume to go on with it"
+            "logs for TensorBoard need tensorboard, which is not installed: "
+            'pip install "veintrack[train]"'
         )
 
 
-def _costs(settings: TrainSettings, network: SegmentationNetwork) -> dict[str, int]:
+def _facts(settings: TrainSettings, network: SegmentationNetwork) -> dict[str, Any]:
     size_px = settings.size_px
     parameters, multiply_adds = count_parameters(network), count_multiply_adds(network, size_px)
     _log.info(
@@ -171,37 +160,18 @@ def _costs(settings: TrainSettings, network: SegmentationNetwork) -> dict[str, i
         size_px,
         size_px,
     )
-    return {"parameters": parameters, "multiply_adds": multiply_adds}
+    precision = resolve_precision(settings.precision, settings.accelerator)
+    return {"precision": precision, "parameters": parameters, "multiply_adds": multiply_adds}
 
 
-def _begin_output(settings: TrainSettings, data: RunData, costs: dict[str, int]) -> None:
-    output = settings.output
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if not settings.resume:
-            for name in _WRITTEN:  # nothing else of a user's own is touched
-                path = output / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        precision = resolve_precision(settings.precision)
-        resolved = settings.to_json() | {"precision": precision} | costs
-        _write_json(output / _SETTINGS, resolved)
-        _write_json(output / _SPLIT, data.split_names)
-    except OSError as error:
-        raise OutputError(f"output folder {output} cannot be written: {error.strerror}") from error
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(values, indent=2) + "\n")
-    part.replace(path)  # a resumed run writes it again, and may be killed again
-
-
-def resolve_precision(precision: str) -> str:
-    """Resolve ``auto``: bf16 where the device computes in it, else 32 bits."""
+def resolve_precision(precision: str, accelerator: str = "auto") -> str:
+    """Resolve ``auto``: bf16 where the device computes in it, else fp16 on a GPU and 32 bits."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        # A GPU that only emulates it would be slower than in 32 bits.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if native else "16-mixed"
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -213,12 +183,13 @@ def _trainer(settings: TrainSettings, data: RunData) -> pl.Trainer:
     terminal = Console(stderr=True).is_terminal
     # An empty version: its files lie in logs/ itself, beside the table.
     tensorboard = TensorBoardLogger(settings.output, "logs", "") if settings.tensorboard else False
-    return pl.Trainer(
+    make_trainer = partial(
+        pl.Trainer,
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
-        precision=resolve_precision(settings.precision),  # type: ignore[arg-type]
+        precision=resolve_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip,
         logger=tensorboard,
@@ -231,6 +202,15 @@ def _trainer(settings: TrainSettings, data: RunData) -> pl.Trainer:
         enable_progress_bar=terminal,
         enable_model_summary=False,
     )
+    try:
+        return make_trainer()
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"this machine does not offer accelerator {settings.accelerator}, devices "
+            f"{settings.devices}, num_nodes {settings.num_nodes}, strategy {settings.strategy}, "
+            f"precision {settings.precision}: {reason}"
+        ) from error
 
 
 def _callbacks(settings: TrainSettings, data: RunData) -> list[Callback]:
@@ -238,7 +218,7 @@ def _callbacks(settings: TrainSettings, data: RunData) -> list[Callback]:
     callbacks: list[Callback] = [
         CountOnce(len(data.val), settings.batch),
         EpochLog(settings.batch, data.classes, settings.output / "logs" / "metrics.csv"),
-        ModelCheckpoint(
+        Checkpoints(
             checkpoints,
             "best",
             monitor="val_dice",
@@ -247,7 +227,7 @@ def _callbacks(settings: TrainSettings, data: RunData) -> list[Callback]:
             enable_version_counter=False,
         ),
         # After the best one, of which it keeps account.
-        ModelCheckpoint(checkpoints, "last", enable_version_counter=False),
+        Checkpoints(checkpoints, "last", enable_version_counter=False),
     ]
     if settings.patience:
         callbacks.append(Patience(settings.patience))

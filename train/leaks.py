@@ -22,6 +22,7 @@ LEAST_CORRELATION = 0.65
 finds all, and no pair beside them; at 0.7 one is missed, at 0.6 one is added. On grids of 128 to
 512 px it is the same; at 64 px too little is left, so thumbnails are made of whole frames."""
 _SIDE_PX = 32
+_BLOCK = 1024
 
 
 def near_duplicates(
@@ -41,10 +42,14 @@ def near_duplicates(
     list of (int, int, float)
         Both indices, the smaller first, and the correlation; the most alike pair first.
     """
-    alike = np.triu(thumbnails @ thumbnails.T, 1)
-    first, second = np.nonzero(alike >= least)
-    pairs = zip(first, second, alike[first, second], strict=True)
-    return sorted(((int(a), int(b), float(c)) for a, b, c in pairs), key=lambda p: -p[2])
+    pairs: list[tuple[int, int, float]] = []
+    for start in range(0, len(thumbnails), _BLOCK):  # all at once would take gigabytes
+        alike = np.triu(thumbnails[start : start + _BLOCK] @ thumbnails[start:].T, 1)
+        first, second = np.nonzero(alike >= least)
+        correlations = alike[first, second].tolist()
+        first, second = first + start, second + start
+        pairs += zip(first.tolist(), second.tolist(), correlations, strict=True)
+    return sorted(pairs, key=lambda p: -p[2])
 
 
 def thumbnail(pixels: U8) -> F32:

@@ -31,15 +31,9 @@ class EpochTable:
         """Keep the rows of the epochs before this one, and no others."""
         kept = [row for row in self._read() if int(row["epoch"]) < epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        header = dict(zip(self._columns, self._columns, strict=True))
         part = self.path.with_name(f"{self.path.name}.part")
-        part.write_text(
-            "".join(
-                [
-                    self._line(dict(zip(self._columns, self._columns, strict=True))),
-                    *map(self._line, kept),
-                ]
-            )
-        )
+        part.write_text("".join(map(self._line, [header, *kept])))
         part.replace(self.path)
 
     def add(self, epoch: int, figures: Mapping[str, float]) -> None:

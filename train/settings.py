@@ -16,11 +16,13 @@ __all__ = ["SCHEDULES", "TrainSettings"]
 
 SCHEDULES = ("cosine", "one-cycle")
 
-# A run may only go on with the data and the network that it began with.
-_FIXED = (
-    "arch", "data", "data_sets", "labels", "folds", "fold", "size_px", "seed",
-    "batch", "schedule", "augment",
-)  # fmt: skip
+# What a run that goes on may be told anew. Everything else would change what it is, or be ignored
+# because the optimiser goes on as it was.
+_FREE = {
+    "output", "resume", "overwrite", "epochs", "patience", "tensorboard", "skip_bad", "allow_leaks",
+    "workers", "accelerator", "devices", "num_nodes", "strategy", "precision",
+    "training_data", "licence",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,15 +199,21 @@ class TrainSettings:
         Raises
         ------
         ValueError
-            If the data, the split or the network would change.
+            If the data, the network or how it learns would change.
         """
         try:
             before = json.loads(stored.read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"no run to resume: {stored} cannot be read") from error
         now = self.to_json()
+        # Runs of earlier versions lack what came later, and did what is the default now.
+        defaults = TrainSettings(output=self.output, phantom=1).to_json()
+        before = {name: before.get(name, defaults[name]) for name in now if name not in _FREE}
         changed = [
-            f"{k} was {before.get(k)}, is {now[k]}" for k in _FIXED if before.get(k) != now[k]
+            f"{name} was {value}, is {now[name]}"
+            for name, value in before.items()
+            # As text: the order of the labels is that of the output channels.
+            if json.dumps(value) != json.dumps(now[name])
         ]
         if changed:
             raise ValueError(

@@ -1,6 +1,7 @@
 """The log, the end and the counting of a run, on a network of one weight."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from veintrack.train.callbacks import CountOnce, EpochLog, Patience, RunProgress
+from veintrack.errors import OutputError
+from veintrack.train.callbacks import Checkpoints, CountOnce, EpochLog, Patience, RunProgress
 from veintrack.train.checkpoints import WholeFiles
 from veintrack.train.runlog import EpochTable, say_duration
 
@@ -25,6 +27,8 @@ class OneWeight(pl.LightningModule):
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
         loss = (self.weight - batch[0].mean()).square().mean()
+        if self.dice[self.current_epoch] < 0:
+            loss = loss * float("nan")
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
@@ -44,7 +48,7 @@ def train(
         accelerator="cpu", max_epochs=len(dice), logger=False, num_sanity_val_steps=0,
         enable_progress_bar=any(isinstance(c, RunProgress) for c in callbacks),
         enable_model_summary=False, plugins=[WholeFiles()], callbacks=[
-            *callbacks, pl.callbacks.ModelCheckpoint(folder, "last", enable_version_counter=False)
+            *callbacks, Checkpoints(folder, "last", enable_version_counter=False)
         ],
     )  # fmt: skip
     frames = DataLoader(TensorDataset(torch.ones(6, 1)), 2)
@@ -97,6 +101,46 @@ def test_a_run_that_no_longer_rises_ends_and_says_why(
     assert again.global_step == trainer.global_step  # it had ended; only the export was to come
     longer = train(tmp_path, dice, Patience(4), resume=True)
     assert longer.current_epoch == 6
+
+
+def test_a_run_that_diverges_ends_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"diverged in epoch 2 \(the loss is nan\): give a smaller"
+    ):
+        train(tmp_path, [0.1, -1.0, 0.3], EpochLog(2, ("vein",), tmp_path / "metrics.csv"))
+
+
+def test_where_a_bar_is_shown_no_line_tears_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "metrics.csv"
+    with caplog.at_level(logging.INFO, "veintrack.train"):
+        train(tmp_path, [0.1, 0.2], RunProgress(), EpochLog(2, ("vein",), table))
+    assert said_by_us(caplog) == []
+    assert len(table.read_text().splitlines()) == 3
+
+
+def test_a_table_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    with pytest.raises(OutputError, match=r"logs.* cannot be written: "):
+        train(tmp_path, [0.1], EpochLog(2, ("vein",), tmp_path / "logs" / "metrics.csv"))
+
+
+def test_a_run_knows_its_best_epoch_after_its_folder_was_moved(tmp_path: Path) -> None:
+    def best(folder: Path) -> Checkpoints:
+        return Checkpoints(
+            folder, "best", monitor="val_dice", mode="max", enable_version_counter=False
+        )
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    train(old, [0.1, 0.8], best(old))
+    kept = (old / "best.ckpt").read_bytes()
+    shutil.copytree(old, new)
+    train(new, [0.1, 0.8, 0.3], best(new), resume=True)
+    assert (new / "best.ckpt").read_bytes() == kept
+    train(new, [0.1, 0.8, 0.3, 0.9], best(new), resume=True)
+    assert (new / "best.ckpt").read_bytes() != kept
+    assert (old / "best.ckpt").read_bytes() == kept
 
 
 def test_the_progress_bar_shows_the_time_left_of_the_run(

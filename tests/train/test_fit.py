@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +17,6 @@ from veintrack.errors import BackendMissingError, OutputError
 from veintrack.train.batches import RunData, prepare_data
 from veintrack.train.checkpoints import WholeFiles, load_network, start_from
 from veintrack.train.fit import fit, resolve_precision
-from veintrack.train.metrics import PooledScores
 from veintrack.train.networks import ARCHITECTURES, make_network
 from veintrack.train.settings import TrainSettings
 
@@ -93,21 +91,58 @@ def test_there_must_be_a_run_to_resume(settings: TrainSettings, tmp_path: Path) 
 
 
 def test_a_run_killed_in_its_first_epoch_starts_from_the_beginning(
-    settings: TrainSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    settings: TrainSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    killed = replace(settings, output=tmp_path, resume=True)
+    killed = replace(settings, output=tmp_path, resume=True, epochs=1, phantom=0, tensorboard=True)
     (tmp_path / "settings.json").write_text(json.dumps(killed.to_json()))
-
-    def went_on(_: TrainSettings) -> RunData:
-        raise InterruptedError
-
-    monkeypatch.setattr("veintrack.train.fit.prepare_data", went_on)
-    with caplog.at_level(logging.INFO, "veintrack.train"), pytest.raises(InterruptedError):
-        fit(killed)
+    with caplog.at_level(logging.INFO, "veintrack.train"):
+        assert fit(killed).is_file()
     assert "no epoch was finished, so the run starts from the beginning" in caplog.text
+    assert list((tmp_path / "logs").glob("events.out.tfevents.*"))
+
+
+def test_a_run_whose_data_changed_is_not_resumed(settings: TrainSettings, trained: Path) -> None:
+    split = trained.parent / "split.json"
+    before = split.read_text()
+    parts = json.loads(before)
+    parts["train"].append(parts["test"].pop(0))
+    moved = parts["train"][-1]
+    split.write_text(json.dumps(parts))
+    try:
+        with pytest.raises(
+            ValueError, match=rf"data changed: {moved} was train, is test \(1 frames"
+        ):
+            fit(replace(settings, resume=True))
+        assert json.loads(split.read_text()) == parts
+    finally:
+        split.write_text(before)
+
+
+def test_what_the_machine_lacks_is_told_before_a_run_is_replaced(
+    settings: TrainSettings, trained: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"does not offer accelerator cpu, devices 0, .*: "):
+        fit(replace(settings, overwrite=True, accelerator="cpu", devices="0"))
+    with pytest.raises(ValueError, match="does not offer accelerator tpu, "):
+        fit(replace(settings, overwrite=True, accelerator="tpu"))
+    assert trained.is_file()
+
+
+def test_what_is_no_run_is_not_replaced(settings: TrainSettings, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="something else than a training run, which --overwrite"):
+        fit(replace(settings, output=tmp_path, overwrite=True))
+    assert [p.name for p in tmp_path.rglob("*.txt")] == ["mine.txt"]
+
+
+def test_a_cpu_has_its_own_precision_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_cpu = resolve_precision("auto", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    assert resolve_precision("auto", "cpu") == of_cpu
+    assert resolve_precision("auto", "gpu") == "16-mixed"
+    assert resolve_precision("32-true", "gpu") == "32-true"
 
 
 def test_a_used_output_folder_is_not_written_to(settings: TrainSettings, tmp_path: Path) -> None:
@@ -174,7 +209,7 @@ def test_logs_for_tensorboard_need_its_package(
 ) -> None:
     monkeypatch.setattr("veintrack.train.fit.find_spec", lambda _: None)
     wanted = replace(settings, tensorboard=True, output=tmp_path / "out")
-    with pytest.raises(BackendMissingError, match="not installed: pip install tensorboard"):
+    with pytest.raises(BackendMissingError, match=r"pip install .veintrack\[train\]"):
         fit(wanted)
     assert not wanted.output.exists()
 
@@ -185,25 +220,6 @@ def test_too_few_frames_for_every_process_are_refused(
     monkeypatch.setattr(RunData, "train_dataloader", lambda _: DataLoader([]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="too few frames for a batch of 4 on each of 1 devices"):
         fit(replace(settings, output=tmp_path / "out"))
-
-
-def test_each_class_has_its_dice_and_an_unknown_one_counts_in_no_mean() -> None:
-    scores = PooledScores(3)
-    scores.names = ("vein", "artery", "nerve")
-    target = torch.zeros(1, 3, 4, 4)
-    target[:, :2, :2] = 1
-    found = target.clone()
-    found[:, 1] = 1
-    unknown = torch.zeros(1, 3, 4, 4)
-    unknown[:, 2] = 1
-    scores.update(found, target, unknown)
-    at = scores.at(0.5)
-    assert at.dice_of_classes == (1.0, 2 / 3, None)
-    assert at.dice == pytest.approx((1 + 2 / 3) / 2)
-    logged = {name: float(value) for name, value in scores.compute().items()}
-    assert logged["dice"] == pytest.approx(at.dice)
-    assert logged["dice_artery"] == pytest.approx(2 / 3)
-    assert math.isnan(logged["dice_nerve"])
 
 
 def fake_still(seed: int, height_px: int, width_px: int) -> tuple[Any, Any]:

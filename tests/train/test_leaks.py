@@ -41,6 +41,16 @@ def test_different_frames_are_left_alone(stills: list[U8]) -> None:
     assert near_duplicates(thumbnails(stills)) == []
 
 
+def test_many_frames_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((50, 8), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    at_once = near_duplicates(vectors)
+    assert len(at_once) > 10
+    monkeypatch.setattr("veintrack.train.leaks._BLOCK", 7)
+    assert [pair[:2] for pair in near_duplicates(vectors)] == [pair[:2] for pair in at_once]
+
+
 def test_frames_that_show_nothing_are_like_nothing() -> None:
     assert near_duplicates(thumbnails([np.full((64, 64), 90, np.uint8)] * 3)) == []
     assert near_duplicates(np.zeros((0, 1024), np.float32)) == []

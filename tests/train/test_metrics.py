@@ -1,5 +1,7 @@
 """Scores against closed forms and a second implementation."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +69,22 @@ def test_unknown_pixels_count_for_nothing() -> None:
     whole.update(torch.sigmoid(logits), target, unknown)
     part.update(torch.sigmoid(logits[..., :4]), target[..., :4])
     assert torch.equal(whole.histogram, part.histogram)
+
+
+def test_each_class_has_its_dice_and_an_unknown_one_counts_in_no_mean() -> None:
+    scores = PooledScores(3)
+    scores.names = ("vein", "artery", "nerve")
+    target = torch.zeros(1, 3, 4, 4)
+    target[:, :2, :2] = 1
+    found = target.clone()
+    found[:, 1] = 1
+    unknown = torch.zeros(1, 3, 4, 4)
+    unknown[:, 2] = 1
+    scores.update(found, target, unknown)
+    at = scores.at(0.5)
+    assert at.dice_of_classes == (1.0, 2 / 3, None)
+    assert at.dice == pytest.approx((1 + 2 / 3) / 2)
+    logged = {name: float(value) for name, value in scores.compute().items()}
+    assert logged["dice"] == pytest.approx(at.dice)
+    assert logged["dice_artery"] == pytest.approx(2 / 3)
+    assert math.isnan(logged["dice_nerve"])

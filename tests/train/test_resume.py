@@ -17,9 +17,29 @@ from veintrack.train.fit import fit
 from veintrack.train.settings import TrainSettings
 from veintrack.train.task import SegmentationTask
 
+# The command, held in the middle of its second epoch until it is killed.
+HELD = """
+import sys, time
+from pathlib import Path
+from veintrack.__main__ import main
+from veintrack.train.task import SegmentationTask
+
+def hold(task, batch, number):
+    if task.current_epoch == 1 and number == 3:
+        output = Path(sys.argv[sys.argv.index("--output") + 1])
+        while not (output / "checkpoints" / "last.ckpt").exists():
+            time.sleep(0.01)
+        (output / "held").touch()
+        time.sleep(60)
+
+SegmentationTask.on_train_batch_start = hold
+main()
+"""
+
 
 def start(settings: TrainSettings, output: Path, *more: str) -> "subprocess.Popen[str]":
     """Run the command that `settings` are of, with as many threads: sums depend on that."""
+    program = ["-m", "veintrack"] if "--resume" in more else ["-c", HELD]
     options = (
         f"--data {settings.data} --output {output} --groups {settings.groups} --label vessel=2 "
         f"--size {settings.size_px} --epochs {settings.epochs} --batch {settings.batch} "
@@ -27,7 +47,7 @@ def start(settings: TrainSettings, output: Path, *more: str) -> "subprocess.Pope
         f"--phantom {settings.phantom} --allow-leaks --accelerator cpu --workers 1"
     )
     return subprocess.Popen(
-        [sys.executable, "-m", "veintrack", "train", *options.split(), *more],
+        [sys.executable, *program, "train", *options.split(), *more],
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -36,11 +56,9 @@ def start(settings: TrainSettings, output: Path, *more: str) -> "subprocess.Pope
 
 
 def kill_in_the_second_epoch(run: "subprocess.Popen[str]", output: Path) -> None:
-    last = output / "checkpoints" / "last.ckpt"
-    while not last.exists():
+    while not (output / "held").exists():
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.01)
-    time.sleep(0.1)  # some steps
     run.send_signal(signal.SIGKILL)
     run.communicate()
 

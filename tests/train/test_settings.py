@@ -1,5 +1,6 @@
 """What a run can be told, and what it answers to nonsense; the rates; the command."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,39 @@ def test_the_rate_goes_through_one_cycle() -> None:
 def test_the_average_forgets_its_start_and_then_lasts() -> None:
     assert ema_decay(0, 0.998) == pytest.approx(0.1)
     assert ema_decay(10**6, 0.998) == 0.998
+
+
+def resume(before: TrainSettings, now: TrainSettings, folder: Path, *lacking: str) -> None:
+    stored = before.to_json()
+    for name in lacking:
+        del stored[name]
+    (folder / "settings.json").write_text(json.dumps(stored))
+    now.check_resumes(folder / "settings.json")
+
+
+def test_a_run_goes_on_only_as_what_it_was(tmp_path: Path) -> None:
+    run = TrainSettings(output=tmp_path, phantom=4, labels={"vein": "1", "nerve": "2"})
+    resume(
+        run, replace(run, epochs=99, workers=1, devices="2", output=tmp_path / "moved"), tmp_path
+    )
+    others: dict[str, Any] = {"lr": 0.5, "phantom": 8, "init": Path("a.ckpt"), "loss": "bce"}
+    for name, value in others.items():
+        with pytest.raises(ValueError, match=f"cannot be resumed with other settings: {name} was "):
+            resume(run, replace(run, **{name: value}), tmp_path)
+
+
+def test_the_order_of_the_classes_is_part_of_what_a_run_was(tmp_path: Path) -> None:
+    run = TrainSettings(output=tmp_path, phantom=4, labels={"vein": "1", "nerve": "2"})
+    other = replace(run, labels={"nerve": "2", "vein": "1"})
+    with pytest.raises(ValueError, match="labels was {'vein': '1', 'nerve': '2'}, is {'nerve'"):
+        resume(run, other, tmp_path)
+
+
+def test_a_run_of_an_earlier_version_did_what_is_the_default_now(tmp_path: Path) -> None:
+    run = TrainSettings(output=tmp_path, phantom=4)
+    resume(run, run, tmp_path, "loss", "arch", "folds")
+    with pytest.raises(ValueError, match="loss was bce-dice, is bce"):
+        resume(run, replace(run, loss="bce"), tmp_path, "loss")
 
 
 def test_labels_are_read_from_text() -> None:
