@@ -15,13 +15,14 @@ from veintrack.tracker.frame import F32
 from veintrack.train.data import Frames, LoadedFrames, load_frames
 from veintrack.train.dataset import DataSet, class_names
 from veintrack.train.formats import LabelChoice, Survey, describe, open_folder
-from veintrack.train.leaks import check_split
+from veintrack.train.leaks import check_split, group_duplicates
 from veintrack.train.phantoms import render_frames
 from veintrack.train.settings import TrainSettings
 from veintrack.train.splits import Split, fold_groups, group_frames, split_groups
 
 __all__ = ["RunData", "prepare_data"]
 
+_PARTS = ("train", "val", "test")
 _HELD_OUT = 100_000
 """Seeds below this are for judging, those from here on for training."""
 _log = logging.getLogger(__name__)
@@ -123,16 +124,23 @@ def prepare_data(settings: TrainSettings) -> RunData:
     data_sets = settings.data_sets()
     if not data_sets:
         return _phantom_data(settings)
+    if settings.folds and not any(data_set.test for data_set in data_sets):
+        raise ValueError(
+            "the folds are of data with a test above 0, and there is none: leave out --test 0, or "
+            "--folds"
+        )
     classes = class_names(data_sets)
     loaded = [_load(data_set, classes, settings) for data_set in data_sets]
     names, frames, thumbnails, split = _join(loaded)
+    _log.info("train %d, val %d, test %d frames", len(split.train), len(split.val), len(split.test))
     if not settings.allow_leaks:
         check_split(names, thumbnails, split)
     if not split.val:
         raise ValueError("no data set has frames for validation: give one a val above 0")
+    _check_classes(classes, frames, split, rendered=classes[:1] if settings.phantom else ())
     parts = [one.training_part() for one in loaded]
     said = [
-        f"{len(part.frames)} frames of {one.folder_name}"
+        f"{len(part.frames)} frames of {one.data_set.name}"
         for part, one in zip(parts, loaded, strict=True)
     ]
     if settings.phantom:
@@ -143,7 +151,7 @@ def prepare_data(settings: TrainSettings) -> RunData:
         frames.take(split.test),
         classes=classes,
         settings=settings,
-        split_names={p: [names[i] for i in getattr(split, p)] for p in ("train", "val", "test")},
+        split_names={part: [names[i] for i in getattr(split, part)] for part in _PARTS},
         description=" and ".join(said),
     )
 
@@ -156,10 +164,6 @@ class _Loaded:
     loaded: LoadedFrames
     split: Split
 
-    @property
-    def folder_name(self) -> str:
-        return self.data_set.folder.resolve().name
-
     def training_part(self) -> _Part:
         frames = self.loaded.frames.take(self.split.train)
         return _Part(frames, max(1, round(self.data_set.share * len(frames))))
@@ -168,7 +172,7 @@ class _Loaded:
 def _join(data: Sequence[_Loaded]) -> tuple[list[str], Frames, F32, Split]:
     """Put names, frames, thumbnails and splits one after another."""
     # Frames of several data sets may have one name; their folders tell them apart.
-    prefixes = [f"{one.folder_name}/" if len(data) > 1 else "" for one in data]
+    prefixes = [f"{one.data_set.name}/" if len(data) > 1 else "" for one in data]
     names = [p + name for p, one in zip(prefixes, data, strict=True) for name in one.loaded.names]
     starts = np.cumsum([0, *(len(one.loaded.names) for one in data)]).tolist()
     moved = {
@@ -177,11 +181,31 @@ def _join(data: Sequence[_Loaded]) -> tuple[list[str], Frames, F32, Split]:
             for start, one in zip(starts[:-1], data, strict=True)
             for i in getattr(one.split, part)
         )
-        for part in ("train", "val", "test")
+        for part in _PARTS
     }
     frames = Frames.join([one.loaded.frames for one in data])
     thumbnails = np.concatenate([one.loaded.thumbnails for one in data])
     return names, frames, thumbnails, Split(**moved)
+
+
+def _check_classes(
+    classes: Sequence[str], frames: Frames, split: Split, rendered: Sequence[str]
+) -> None:
+    """Say which part shows each class how often; refuse a run that could not learn or judge one.
+
+    Where no validation frame shows a class, a network that never marks it is taken for perfect.
+    Synthetic frames show the `rendered` classes to the network, whatever the real ones show.
+    """
+    shown = frames.masks.any(axis=(2, 3))
+    for name, in_frames in zip(classes, shown.T, strict=True):
+        counts = {part: int(in_frames[list(getattr(split, part))].sum()) for part in _PARTS}
+        _log.info("%s: shown in %s frames", name, ", ".join(f"{p} {n}" for p, n in counts.items()))
+        for part, of in (("train", "training"), ("val", "validation")):
+            if not counts[part] and not (part == "train" and name in rendered):
+                raise ValueError(
+                    f"no {of} frame shows {name}: give another --seed or other sizes (--val, "
+                    "--test), label more frames with it, or leave the class out"
+                )
 
 
 def _load(data_set: DataSet, classes: tuple[str, ...], settings: TrainSettings) -> _Loaded:
@@ -190,7 +214,12 @@ def _load(data_set: DataSet, classes: tuple[str, ...], settings: TrainSettings) 
     loaded = load_frames(folder, choice, classes, settings.size_px)
     _log.info("%s", describe(loaded.found))
     _check_found(loaded.found, settings)
-    split = _split(group_frames(loaded.names, data_set.groups), data_set, settings)
+    if data_set.groups == "auto":
+        groups = group_duplicates(loaded.names, loaded.thumbnails)
+    else:
+        groups = group_frames(loaded.names, data_set.groups)
+    split = _split(groups, data_set, settings)
+    _warn_of_sizes(data_set, split, settings)
     return _Loaded(data_set, loaded, split)
 
 
@@ -210,9 +239,23 @@ def _check_found(found: Survey, settings: TrainSettings) -> None:
 
 
 def _split(groups: Sequence[str], data_set: DataSet, settings: TrainSettings) -> Split:
-    if settings.folds:
+    if settings.folds and data_set.test:
         return fold_groups(groups, settings.folds, settings.fold, data_set.val, settings.seed)
     return split_groups(groups, data_set.val, data_set.test, settings.seed)
+
+
+def _warn_of_sizes(data_set: DataSet, split: Split, settings: TrainSettings) -> None:
+    """Warn of a part that is far from its size: whole groups may not allow a better one."""
+    frames = sum(len(getattr(split, part)) for part in _PARTS)
+    test = 1 / settings.folds if settings.folds and data_set.test else data_set.test
+    for part, fraction in (("val", data_set.val), ("test", test)):
+        held, wanted = len(getattr(split, part)), fraction * frames
+        if abs(held - wanted) > max(1, wanted / 2):
+            _log.warning(
+                "%s: %d of %d frames are in part %s instead of %.0f: its groups are too few or "
+                "too unequal for a better split",
+                data_set.name, held, frames, part, wanted,
+            )  # fmt: skip
 
 
 def _phantom_data(settings: TrainSettings) -> RunData:

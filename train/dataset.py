@@ -1,6 +1,6 @@
 """What to train on: one folder, or several that a YAML file lists, each read in its own way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -29,14 +29,16 @@ class DataSet:
     format : str
         One of `veintrack.train.formats.FORMATS`.
     groups : str or None
-        What belongs together; see `veintrack.train.splits.group_frames`.
+        What belongs together; see `veintrack.train.splits.group_frames`. ``auto``: near duplicates,
+        see `veintrack.train.leaks.group_duplicates`.
     ignore : tuple of str
         What is called so in the data is unknown to every class: neither learnt from nor judged.
     unlabelled : str
         What a pixel without any label is: ``background``, or ``unknown`` where not everything
         that could be labelled was.
     val, test : float
-        Parts of the frames that are not trained on.
+        Parts of the frames that are not trained on. In cross-validation the folds take the place
+        of `test`; but a data set whose `test` is 0 is kept out of the folds, and never tested on.
     share : float
         Part of the training frames that each epoch draws, above 0 and up to 1.
     """
@@ -66,6 +68,11 @@ class DataSet:
         )
         _check(0 < self.share <= 1, "share must be above 0 and at most 1", self.share)
 
+    @property
+    def name(self) -> str:
+        """What the folder itself is called; a list has each name once."""
+        return self.folder.resolve().name
+
 
 def _check(holds: bool, expected: str, got: object) -> None:
     if not holds:
@@ -86,7 +93,7 @@ def read_data_sets(path: Path, default: Mapping[str, Any]) -> list[DataSet]:
     Raises
     ------
     ValueError
-        If the YAML file is not of that form.
+        If the YAML file is not of that form, or two of its folders have one name.
     """
     if path.suffix.lower() not in (".yaml", ".yml"):
         return [DataSet(folder=path, **default)]
@@ -96,7 +103,22 @@ def read_data_sets(path: Path, default: Mapping[str, Any]) -> list[DataSet]:
         raise ValueError(f"data file {path} cannot be read as YAML: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"data file {path} must hold a list of data sets, each with a folder")
-    return [_entry(path, number, entry, default) for number, entry in enumerate(entries, 1)]
+    data_sets = [_entry(path, number, entry, default) for number, entry in enumerate(entries, 1)]
+    _check_names(path, data_sets)
+    return data_sets
+
+
+def _check_names(path: Path, data_sets: Sequence[DataSet]) -> None:
+    """Refuse two data sets of one name: nobody could tell their frames apart in ``split.json``."""
+    first_of: dict[str, DataSet] = {}
+    for data_set in data_sets:
+        first = first_of.setdefault(data_set.name, data_set)
+        if first is not data_set:
+            raise ValueError(
+                f"data file {path}: {first.folder} and {data_set.folder} are both called "
+                f"{data_set.name}, so their frames could not be told apart: rename one of them, or "
+                "list it once"
+            )
 
 
 def _entry(path: Path, number: int, entry: object, default: Mapping[str, Any]) -> DataSet:
@@ -108,21 +130,54 @@ def _entry(path: Path, number: int, entry: object, default: Mapping[str, Any]) -
         raise ValueError(
             f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
         )
+    for key, value in entry.items():
+        if key in _FORMS and not _FORMS[key][0](value):
+            raise ValueError(f"{where}: {key} must {_FORMS[key][1]}, got {value!r}")
     values = dict(default) | entry
-    values["folder"] = path.parent / str(entry["folder"])
+    values["folder"] = path.parent / entry["folder"]
     if str(entry.get("groups")).endswith((".json", ".csv")):
         values["groups"] = str(path.parent / entry["groups"])
-    labels = values["labels"]
-    if not isinstance(labels, Mapping):
-        raise ValueError(f"{where}: labels must map classes to values, got {labels!r}")
-    values["labels"] = {str(name): str(value) for name, value in labels.items()}
+    values["labels"] = {str(name): str(value) for name, value in values["labels"].items()}
     if "ignore" in entry:
         ignore = entry["ignore"]
         values["ignore"] = tuple(map(str, ignore if isinstance(ignore, list) else [ignore]))
     try:
         return DataSet(**values)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_label(value: object) -> bool:
+    return _is_text(value) or type(value) is int
+
+
+def _are_labels(value: object) -> bool:
+    return all(map(_is_label, value)) if isinstance(value, list) else _is_label(value)
+
+
+def _name_classes(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_label, [*value, *value.values()]))
+
+
+_NUMBER = (_is_number, "be a number")
+_FORMS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "folder": (_is_text, "be a path as text"),
+    "labels": (_name_classes, "map classes to values (a number, a name, or '#ff0000' in quotes)"),
+    "groups": (lambda value: value is None or _is_text(value), "be text (a path or an expression)"),
+    "ignore": (_are_labels, "be a label or a list of labels (numbers, names, colours in quotes)"),
+    "val": _NUMBER,
+    "test": _NUMBER,
+    "share": _NUMBER,
+}
+"""What an entry's values must be; `DataSet` checks the other keys itself."""
 
 
 def class_names(data_sets: Sequence[DataSet]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A model run over labelled frames: which frames, what counts as right, and the scores of each."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.detect import DetectSettings
 from veintrack.tracker.frame import F64, U8, Spacing
 from veintrack.tracker.grid import fit
+from veintrack.tracker.sources import Source, open_source
 from veintrack.train.bootstrap import check_groups
 from veintrack.train.curves import BINS, count_levels
 from veintrack.train.formats import (
@@ -21,9 +22,11 @@ from veintrack.train.formats import (
     LabelledFrame,
     Problem,
     Survey,
+    read_image,
     read_truth,
     survey,
 )
+from veintrack.train.formats.pictures import find_pictures, no_pictures, unique_names
 from veintrack.train.report import Example
 from veintrack.train.scores import FrameScores, marks_on_vessels, score_frame, vessels_alone
 from veintrack.train.splits import group_frames
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTS",
+    "EmptyFrame",
     "Judging",
     "check_label",
+    "empty_frames",
     "find_labelled",
     "group_files",
     "score_files",
@@ -44,6 +49,22 @@ __all__ = [
 Mask = NDArray[np.bool_]
 
 PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmptyFrame:
+    """A frame of which it is known that nothing in it is a vessel.
+
+    Attributes
+    ----------
+    name : str
+        Of the frame.
+    pixels : ndarray of shape (H, W), uint8
+        Grey levels.
+    """
+
+    name: str
+    pixels: U8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +97,11 @@ class Judging:
         if len(self.choice.labels) != 1:
             raise ValueError(f"expected one class to judge, got {', '.join(self.choice.labels)}")
 
-    def read(self, frame: LabelledFrame) -> tuple[U8, Mask, Mask]:
+    def read(self, frame: LabelledFrame | EmptyFrame) -> tuple[U8, Mask, Mask]:
         """Read a frame's grey levels, where the vessel is, and where that is known."""
+        if isinstance(frame, EmptyFrame):
+            nowhere = np.zeros(frame.pixels.shape, bool)
+            return frame.pixels, nowhere, ~nowhere
         pixels, masks, unknown = read_truth(frame, self.choice, self.classes)
         return pixels, masks[0] > 0, unknown[0] == 0
 
@@ -135,6 +159,39 @@ def find_labelled(
     return replace(folder, frames=frames, problems=()), without
 
 
+def empty_frames(images: Path) -> Iterator[EmptyFrame]:
+    """Read frames without a vessel, one by one: no labels are needed.
+
+    Parameters
+    ----------
+    images : Path
+        A folder of pictures, with its subfolders, or a video file.
+
+    Raises
+    ------
+    SourceNotFoundError, SourceUnreadableError
+        If there is no such folder or file, it holds no frames, or one of them cannot be read.
+    SourceLostError
+        If a video ends before its end.
+    """
+    if images.is_dir():
+        pictures = find_pictures(images)
+        if not pictures:
+            raise no_pictures(images)
+        names = unique_names([path.relative_to(images) for path in pictures])
+        return (EmptyFrame(n, read_image(p)) for n, p in zip(names, pictures, strict=True))
+    if not images.is_file():
+        raise SourceNotFoundError(f"no folder or file {images}")
+    # By its whole path: a file may be called as a source of another kind is.
+    return _frames_of(open_source(images.absolute()))
+
+
+def _frames_of(source: Source) -> Iterator[EmptyFrame]:
+    with source:
+        for frame in source:
+            yield EmptyFrame(f"{frame.index}", frame.pixels)
+
+
 def _refuse(problems: Sequence[Problem]) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -149,15 +206,31 @@ def _names_of_part(split: Path, part: str, home: str, present: set[str]) -> set[
         parts = json.loads(split.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"split file {split} cannot be read as JSON: {error}") from error
-    names = parts.get(part) if isinstance(parts, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    held = {one: parts[one] for one in PARTS if one in parts} if isinstance(parts, dict) else {}
+    if part not in held or not all(map(_are_names, held.values())):
         raise ValueError(f"split file {split} must hold lists of names: {', '.join(PARTS)}")
-    # Names may have slashes of their own: frames in subfolders.
-    bare = {name if name in present else name.removeprefix(f"{home}/") for name in names}
-    own = {name for name in bare if name in present or "/" not in name}
+    own_of = {one: _own_names(names, home, present) for one, names in held.items()}
+    own = own_of.pop(part)
     if not own:
         raise ValueError(f"part {part} of {split} names no frame of the data folder {home}")
+    for other, names in own_of.items():
+        if shared := sorted(own & names):
+            raise ValueError(
+                f"part {part} of {split} names {shared[0]!r}, which is in {other} too: frames of "
+                "several data folders of one name cannot be told apart"
+            )
     return own
+
+
+def _are_names(names: object) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _own_names(names: Sequence[str], home: str, present: set[str]) -> set[str]:
+    """Keep the names of one data folder, without the folder itself."""
+    # Names may have slashes of their own: frames in subfolders.
+    bare = {name if name in present else name.removeprefix(f"{home}/") for name in names}
+    return {name for name in bare if name in present or "/" not in name}
 
 
 def group_files(frames: Sequence[LabelledFrame], groups: str) -> list[str]:
@@ -192,14 +265,15 @@ def check_label(folder: LabelledFolder, choice: LabelChoice) -> Survey:
     _refuse(found.problems)
     if found.absent:
         raise ValueError(
-            f"no frame of {found.source} shows the label {choice.labels[found.absent[0]]}; "
-            f"other labels that occur there: {', '.join(found.others) or 'none'}"
+            f"no frame of {found.source} shows the label {choice.labels[found.absent[0]]}; other "
+            f"labels that occur there: {', '.join(found.others) or 'none'}; if nothing there is a "
+            "vessel, give --images alone and --label none"
         )
     return found
 
 
 def score_files(
-    segmenter: "Segmenter", frames: Iterable[LabelledFrame], judging: Judging
+    segmenter: "Segmenter", frames: Iterable[LabelledFrame | EmptyFrame], judging: Judging
 ) -> tuple[list[FrameScores], F64]:
     """Score a model on frames.
 

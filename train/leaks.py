@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from veintrack.tracker.frame import F32, U8
 from veintrack.tracker.scanarea import find_scan_area
 from veintrack.train.splits import Split
 
-__all__ = ["LEAST_CORRELATION", "check_split", "near_duplicates", "thumbnail"]
+__all__ = ["LEAST_CORRELATION", "check_split", "group_duplicates", "near_duplicates", "thumbnail"]
 
 LEAST_CORRELATION = 0.65
 """Found by measurement: of 34 clusters of near duplicates among 200 real frames, listed by eye, it
@@ -76,6 +78,33 @@ def thumbnail(pixels: U8) -> F32:
     length = float(np.linalg.norm(texture))
     vector: F32 = texture / length if length > 1e-3 else np.zeros_like(texture)
     return vector
+
+
+def group_duplicates(names: Sequence[str], thumbnails: F32) -> list[str]:
+    """Say which group each frame belongs to, near duplicates together; the others stand alone.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The frames' names.
+    thumbnails : ndarray of shape (N, K), float32
+        One of each frame, from `thumbnail`.
+    """
+    first, second = (
+        np.array([pair[:2] for pair in near_duplicates(thumbnails)], np.int64).reshape(-1, 2).T
+    )
+    count = len(names)
+    links = coo_array((np.ones(len(first), np.int8), (first, second)), (count, count))
+    _, component_of = connected_components(links, directed=False)
+    sizes = np.bincount(component_of, minlength=1)
+    # Clusters are numbered by their first frames.
+    numbers = {
+        int(c): str(i) for i, c in enumerate(dict.fromkeys(component_of[sizes[component_of] > 1]))
+    }
+    return [
+        f"cluster {numbers[int(c)]}" if int(c) in numbers else name
+        for name, c in zip(names, component_of, strict=True)
+    ]
 
 
 def check_split(names: Sequence[str], thumbnails: F32, split: Split) -> None:

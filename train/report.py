@@ -84,6 +84,11 @@ def pick_examples(frames: Sequence[FrameScores], each: int = 3) -> list[tuple[st
 def score_rows(summary: Summary) -> list[tuple[str, str, str]]:
     """Write a summary as rows of text: score, all frames together, mean of the frames."""
     pooled, mean, vessels = summary.pooled, summary.mean, summary.vessels
+    if not summary.frames_with_vessel:
+        return [
+            ("false detections a frame", "", _text(summary.false_alarms)),
+            ("pixel accuracy", _text(pooled["pixel_accuracy"]), ""),
+        ]
     rows = [
         (name, _text(pooled[key]), _text(mean[key]))
         for name, key in (
@@ -140,7 +145,9 @@ def remarks(summary: Summary) -> list[str]:
     """Say what the numbers are of, and what they leave out."""
     missed, empty = summary.frames_without_surface, summary.frames_without_vessel
     said = [_of_the_intervals(summary)]
-    if summary.marks_left_out is None:
+    if not summary.frames_with_vessel:
+        said.append("No frame shows a vessel: whatever is detected is a false alarm.")
+    elif summary.marks_left_out is None:
         said.append(
             f"Of {summary.frames} frames, {empty} show no vessel: they count in what is pooled, "
             "and by what is detected in them; the other means are of the frames with a vessel."
@@ -214,10 +221,13 @@ def render_report(
         "<h2>Scores</h2>",
         _table(score_rows(summary), head),
         *(f"<p>{escape(text)}</p>" for text in remarks(summary)),
-        *_curve_parts(levels, threshold, background_known=summary.marks_left_out is None),
-        "<h2>Frames</h2>",
-        _image(_histogram(frames), "histogram of Dice over the frames with a vessel"),
     ]
+    if summary.frames_with_vessel:
+        parts += [
+            *_curve_parts(levels, threshold, background_known=summary.marks_left_out is None),
+            "<h2>Frames</h2>",
+            _image(_histogram(frames), "histogram of Dice over the frames with a vessel"),
+        ]
     if examples:
         parts += [
             f"<p>{_legend(examples)}</p>",

@@ -2,9 +2,10 @@
 
 import csv
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,8 @@ def fold_groups(groups: Sequence[str], folds: int, fold: int, val: float, seed: 
     Raises
     ------
     ValueError
-        If there are fewer groups than parts, or too few for a validation part.
+        If there are fewer groups than parts, or too few frames or groups beside the test part for
+        a validation part.
     """
     sizes = Counter(groups)
     if folds < 2 or not 0 <= fold < folds or len(sizes) < folds:
@@ -144,6 +146,11 @@ def fold_groups(groups: Sequence[str], folds: int, fold: int, val: float, seed: 
         held[fold_of[name]] += sizes[name]
     test = tuple(i for i, group in enumerate(groups) if fold_of[group] == fold)
     rest = [i for i, group in enumerate(groups) if fold_of[group] != fold]
+    if val * len(groups) >= len(rest):
+        raise ValueError(
+            f"with {folds} folds, {len(test)} of {len(groups)} frames are for the test, so the "
+            f"validation part must be below {len(rest) / len(groups):.3g}, got {val:g}"
+        )
     inner = split_groups([groups[i] for i in rest], val * len(groups) / len(rest), 0, seed)
     return Split(tuple(rest[i] for i in inner.train), tuple(rest[i] for i in inner.val), test)
 
@@ -152,7 +159,9 @@ def split_groups(groups: Sequence[str], val: float, test: float, seed: int) -> S
     """Split frames into three parts without dividing a group; the same seed, the same split.
 
     Groups are shuffled; whole ones go to the test part until it holds its fraction of the frames,
-    then to the validation part, and the rest is for training.
+    then to the validation part, and the rest is for training. A group is passed over where a part
+    would be further from its fraction with it than without it. But each part whose fraction is
+    above 0 has one group at least: if all are too large, the smallest.
 
     Parameters
     ----------
@@ -184,14 +193,28 @@ def split_groups(groups: Sequence[str], val: float, test: float, seed: int) -> S
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     part_of: dict[str, str] = {}
     for part, fraction, left_for_others in (("test", test, 1 + (val > 0)), ("val", val, 1)):
-        taken = 0
-        while fraction > 0 and len(order) > left_for_others and taken < fraction * len(groups):
-            name = order.pop()
+        wanted, most = math.ceil(fraction * len(groups)), len(order) - left_for_others
+        for name in _choose(order[::-1], sizes, wanted, most):
             part_of[name] = part
-            taken += sizes[name]
+            order.remove(name)
     of = [part_of.get(group, "train") for group in groups]
     train, val_indices, test_indices = (
         tuple(i for i, part in enumerate(of) if part == wanted)
         for wanted in ("train", "val", "test")
     )
     return Split(train, val_indices, test_indices)
+
+
+def _choose(order: Sequence[str], sizes: Mapping[str, int], wanted: int, most: int) -> list[str]:
+    """Choose groups that together hold about `wanted` frames, at least one if any are wanted."""
+    chosen: list[str] = []
+    missing = wanted
+    for name in order:
+        if missing <= 0 or len(chosen) == most:
+            break
+        if sizes[name] - missing <= missing:
+            chosen.append(name)
+            missing -= sizes[name]
+    if wanted and not chosen:  # all are too large
+        return [min(order, key=lambda name: sizes[name])]
+    return chosen

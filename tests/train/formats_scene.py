@@ -122,6 +122,17 @@ def write_coco_compressed(folder: Path) -> None:
     write_coco(folder, {"size": list(SHAPE_PX), "counts": compress(runs(VEIN))})
 
 
+def write_coco_subset(folder: Path) -> None:
+    """As CVAT writes a subset of a task, of which there is one called ``default``."""
+    write_coco_polygons(folder)
+    for name in NAMES:
+        image = folder / "images" / f"{name}.png"
+        image.parent.joinpath("default").mkdir(exist_ok=True)
+        image.rename(image.parent / "default" / image.name)
+    file = folder / "annotations" / "instances.json"
+    file.rename(file.with_name("instances_default.json"))
+
+
 def labelme_content(name: str, shapes: Sequence[object]) -> dict[str, Any]:
     return {
         "version": "5.5.0",
@@ -189,6 +200,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], None], str, tuple[str, str]]] = {
     "COCO polygons": (write_coco_polygons, "coco", ("vein", "artery")),
     "COCO runs": (write_coco_runs, "coco", ("3", "5")),
     "COCO compressed runs": (write_coco_compressed, "coco", ("vein", "5")),
+    "COCO of CVAT": (write_coco_subset, "coco", ("vein", "artery")),
     "LabelMe": (write_labelme, "labelme", ("vein", "artery")),
     "LabelMe brush": (write_labelme_masks, "labelme", ("vein", "artery")),
     "nnU-Net": (write_nnunet, "nnunet", ("vein", "artery")),

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.tracker.test_sources_video import encode
 from tests.train import formats_scene
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.frame import F32, U8
 from veintrack.train.evaluation import (
     Judging,
     check_label,
+    empty_frames,
     find_labelled,
     group_files,
     score_files,
@@ -85,6 +87,8 @@ def test_names_behind_their_data_folder_are_taken_and_those_behind_another_are_n
         ({"test": []}, "test", "part test of .*split.json names no frame of .* scans"),
         ({"test": ["others/a"]}, "test", "names no frame of the data folder scans"),
         ({"val": ["a", "y", "x"]}, "val", "2 of 3 frames of part val of .* first 'x'"),
+        ({"train": ["b", "scans/a"], "test": ["scans/a", "c"]}, "test", "'a', which is in train"),
+        ({"train": ["scans/a"], "test": ["a"]}, "test", "test of .*split.json names 'a', which is"),
         ({"test": ["a"]}, "exam", "part must be one of train, val, test, got 'exam'"),
     ],
 )
@@ -114,7 +118,9 @@ def test_frames_are_grouped_by_their_names_and_one_group_is_refused(scans: Path)
 
 def test_a_label_that_occurs_nowhere_is_refused(scans: Path) -> None:
     assert check_label(found(scans), LabelChoice({"vessel": "2"})).frames == 3
-    with pytest.raises(ValueError, match="shows the label 1; other labels that occur there: 2$"):
+    with pytest.raises(
+        ValueError, match="the label 1; other labels that occur there: 2; if nothing"
+    ):
         check_label(found(scans), LabelChoice({"vessel": "1"}))
 
 
@@ -140,8 +146,9 @@ def test_names_of_frames_in_subfolders_may_stand_in_a_split(scans: Path) -> None
     for part in ("images", "masks"):
         (scans / part / "p1").mkdir()
         (scans / part / "p1/a.png").write_bytes((scans / part / "a.png").read_bytes())
-    split = {"test": ["a", "p1/a"], "val": ["scans/p1/a", "others/a"]}
+    split = {"test": ["a", "p1/a"], "val": ["b", "others/a"]}
     assert chosen(scans, split) == (["a", "p1/a"], [])
+    split = {"test": ["others/a"], "val": ["scans/p1/a", "others/p1/a"]}
     assert chosen(scans, split, "val") == (["p1/a"], [])
 
 
@@ -214,6 +221,40 @@ def test_marks_beside_the_labels_count_only_if_the_background_is_known(
     assert example.left_out is not None
     assert example.marked.sum() + example.left_out.sum() == 200
     assert example.left_out.any() != background_known
+
+
+def test_frames_without_a_vessel_need_no_labels(scans: Path) -> None:
+    (scans / "images/p1").mkdir()
+    (scans / "images/a.png").rename(scans / "images/p1/a2.png")
+    frames, levels = score_files(
+        answering(half_right()), empty_frames(scans / "images"), judge("none")
+    )
+    assert [(f.name, f.vessels, f.marked) for f in frames] == [
+        (name, 0, 2) for name in ("b", "c", "d", "a2")
+    ]
+    assert (levels[0].sum(), levels[1].sum()) == (4 * 1600, 0)
+
+
+def test_a_video_shows_frames_without_a_vessel(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = encode(scans / "demo.mp4", [30, 200], size=(40, 64))
+    file.rename(scans / "demo.avi")
+    monkeypatch.chdir(scans)
+    frames = list(empty_frames(Path("demo.avi")))
+    assert [(f.name, f.pixels.shape) for f in frames] == [("0", (40, 64)), ("1", (40, 64))]
+    assert [int(f.pixels.mean().round(-1)) for f in frames] == [20, 210]
+
+
+def test_frames_without_a_vessel_that_are_not_there_are_refused(scans: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="no folder or file .*nowhere"):
+        empty_frames(scans / "nowhere")
+    (scans / "none").mkdir()
+    with pytest.raises(SourceNotFoundError, match="no images .* in .*none"):
+        empty_frames(scans / "none")
+    (scans / "scan.dcm").touch()
+    with pytest.raises(SourceUnreadableError, match="cannot read .dcm files; readable are"):
+        empty_frames(scans / "scan.dcm")
 
 
 def test_marks_that_the_tracker_would_drop_are_no_detections(scans: Path) -> None:

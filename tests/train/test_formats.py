@@ -24,6 +24,7 @@ from tests.train.formats_scene import (
     save_json,
     write_coco,
     write_coco_polygons,
+    write_coco_subset,
     write_colours,
     write_folders,
     write_labelme,
@@ -72,6 +73,16 @@ def test_a_coco_file_may_be_given_itself(tmp_path: Path) -> None:
     data = open_folder(tmp_path / "annotations" / "instances.json")
     assert data.format == "coco"
     assert data.classes == {"vein": "3", "artery": "5"}
+
+
+def test_a_coco_file_is_of_the_images_of_its_own_subset(tmp_path: Path) -> None:
+    write_coco_subset(tmp_path)
+    save(tmp_path / "images/test/f2.png", EMPTY)
+    save_json(tmp_path / "annotations/instances_test.json", coco_content([]))
+    for subset, names in (("default", ["f2", "f10"]), ("test", ["f2"])):
+        data = open_folder(tmp_path / f"annotations/instances_{subset}.json")
+        assert [frame.name for frame in data.frames] == names
+        assert {frame.image.parent.name for frame in data.frames} == {subset}
 
 
 def test_several_labels_make_one_class(tmp_path: Path) -> None:

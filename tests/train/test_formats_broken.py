@@ -1,6 +1,7 @@
 """Data that cannot be read as it is: one clear line each."""
 
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -120,6 +121,17 @@ def test_an_image_that_is_cut_off(suffix: str, tmp_path: Path) -> None:
     save(path, SPECKLE)
     path.write_bytes(path.read_bytes()[:1000])
     assert problems(tmp_path) == [f"images/f2.{suffix} cannot be read as an image"]
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_a_png_whose_size_is_corrupt(part: str, tmp_path: Path) -> None:
+    write_folders(tmp_path)
+    path = tmp_path / part / "f2.png"
+    stored = bytearray(path.read_bytes())
+    stored[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height, in the chunk IHDR
+    stored[29:33] = crc32(stored[12:29]).to_bytes(4, "big")
+    path.write_bytes(stored)
+    assert problems(tmp_path) == [f"{part}/f2.png cannot be read as an image"]
 
 
 def test_an_image_of_16_bits(tmp_path: Path) -> None:

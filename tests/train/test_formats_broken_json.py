@@ -73,7 +73,7 @@ def test_coco_with_an_image_file_missing(tmp_path: Path) -> None:
     (tmp_path / "images/f10.png").unlink()
     assert problems(tmp_path, vein="vein") == [
         "annotations/instances.json lists f10.png, but there is no such image beside it, in "
-        "images/, in data/ or in the folder above"
+        "images/, in images/instances/, in data/ or in the folder above"
     ]
     (tmp_path / "images/f2.png").unlink()
     assert refusal(tmp_path).startswith("DATA/annotations/instances.json lists f2.png, but there")

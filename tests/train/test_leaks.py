@@ -10,8 +10,8 @@ import pytest
 from veintrack.tracker.frame import F32, U8
 from veintrack.tracker.phantom import random_still
 from veintrack.train.formats import open_folder, read_image
-from veintrack.train.leaks import check_split, near_duplicates, thumbnail
-from veintrack.train.splits import Split
+from veintrack.train.leaks import check_split, group_duplicates, near_duplicates, thumbnail
+from veintrack.train.splits import Split, group_frames
 
 
 def thumbnails(pictures: list[U8]) -> F32:
@@ -64,13 +64,25 @@ def test_a_leaking_split_is_refused_and_a_sound_one_is_not(stills: list[U8]) -> 
     check_split(names, looks, Split((0, 2), (1,), ()))
 
 
+def test_near_duplicates_make_a_group(stills: list[U8]) -> None:
+    a, b, c = [p for p in stills if p.mean() > 50][:3]
+    looks = thumbnails([a, b, c, b, a, b])
+    groups = group_duplicates(["a", "b", "c", "b2", "a2", "b3"], looks)
+    assert groups == ["cluster 0", "cluster 1", "c", "cluster 1", "cluster 0", "cluster 1"]
+    assert group_duplicates(["c"], looks[2:3]) == ["c"]
+    assert group_duplicates([], looks[:0]) == []
+
+
 def test_the_clusters_of_real_frames_are_found(recordings: Path) -> None:
     folder = recordings / "vessels"
     frames = open_folder(folder).frames
     names = [frame.name for frame in frames]
-    pairs = near_duplicates(thumbnails([read_image(frame.image) for frame in frames]))
+    looks = thumbnails([read_image(frame.image) for frame in frames])
+    pairs = near_duplicates(looks)
     found = {frozenset((int(names[a]), int(names[b]))) for a, b, _ in pairs}
     clusters = [set(c) for c in json.loads((folder / "near_duplicates.json").read_text())]
     assert sum(any(pair <= cluster for pair in found) for cluster in clusters) >= 30
     strangers = [pair for pair in found if not any(pair <= cluster for cluster in clusters)]
     assert len(strangers) <= 2
+    listed = group_frames(names, str(folder / "near_duplicates.json"))
+    assert group_duplicates(names, looks) == listed

@@ -111,6 +111,17 @@ def test_what_was_drawn_anew_is_said() -> None:
     assert "fewer" not in remarks(summarise(frames, [f.name for f in frames]))[0]
 
 
+def test_where_no_frame_shows_a_vessel_false_alarms_are_what_is_said() -> None:
+    frames = [empty("a"), score_frame("b", np.zeros(SHAPE, bool), np.zeros(SHAPE, bool))]
+    summary = summarise(frames, replicates=9)
+    [(name, _, value), _] = score_rows(summary)
+    assert (name, value.split()[0]) == ("false detections a frame", "0.500")
+    assert remarks(summary)[1] == "No frame shows a vessel: whatever is detected is a false alarm."
+    levels = count_levels(np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool))
+    page = render_report({}, summary, frames, levels, 0.5, [], "Research only.")
+    assert "<img" not in page
+
+
 def test_vessels_are_counted_by_their_size() -> None:
     names = [name for name, _, _ in score_rows(summarise([shifted("a", 3)]))]
     after = names.index("vessels detected") + 1

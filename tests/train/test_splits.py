@@ -77,6 +77,26 @@ def test_a_split_has_about_the_sizes_asked_for() -> None:
     assert [len(split.train), len(split.val), len(split.test)] == [130, 30, 40]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_group_does_not_fill_a_small_part(seed: int) -> None:
+    patients = ["a"] * 90 + ["b"] * 5 + ["c"] * 5
+    split = split_groups(patients, 0.1, 0.1, seed)
+    assert [len(split.train), len(split.val), len(split.test)] == [90, 5, 5]
+    alone = split_groups(patients, 0.1, 0, seed)
+    assert [len(alone.train), len(alone.val)] == [90, 10]
+
+
+def test_where_every_group_is_too_large_a_part_has_the_smallest() -> None:
+    for seed in range(8):
+        assert len(split_groups(["a"] * 60 + ["b"] * 40, 0.1, 0, seed).val) == 40
+
+
+def test_a_group_is_taken_where_a_part_is_nearer_to_its_size_with_it() -> None:
+    groups = [str(i // 10) for i in range(100)]
+    sizes = {val: len(split_groups(groups, val, 0, 0).val) for val in (0.12, 0.15, 0.18)}
+    assert sizes == {0.12: 10, 0.15: 20, 0.18: 20}
+
+
 def test_the_seed_chooses_the_split() -> None:
     groups = [str(i) for i in range(50)]
     assert split_groups(groups, 0.2, 0.2, 0) != split_groups(groups, 0.2, 0.2, 1)
@@ -137,3 +157,12 @@ def test_folds_are_alike_in_size() -> None:
 def test_impossible_folds_are_refused(folds: int, fold: int) -> None:
     with pytest.raises(ValueError, match=rf"got fold {fold} of {folds} and 4 groups"):
         fold_groups(list("abcd"), folds, fold, 0.1, 0)
+
+
+def test_folds_that_leave_too_little_for_validation_are_refused() -> None:
+    message = (
+        "with 2 folds, 5 of 10 frames are for the test, so the validation part must be below 0.5, "
+        "got 0.5"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fold_groups(list("abcdefghij"), 2, 0, 0.5, 0)

@@ -1,22 +1,22 @@
 """``veintrack evaluate``: how good a model is, on frames whose truth is known."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from veintrack._version import __version__
-from veintrack.engines.model import DEFAULT_MODEL
+from veintrack.engines.model import DEFAULT_MODEL, read_model_info, resolve_model
 from veintrack.errors import OutputError
 from veintrack.tracker.frame import F64
 
 if TYPE_CHECKING:  # imported on use: the command line starts without them
     from veintrack.tracker.segment import Segmenter
-    from veintrack.train.evaluation import Judging
-    from veintrack.train.formats import LabelledFolder, LabelledFrame
+    from veintrack.train.evaluation import EmptyFrame, Judging
+    from veintrack.train.formats import LabelChoice, LabelledFolder, LabelledFrame
     from veintrack.train.scores import FrameScores
     from veintrack.train.summary import Summary
 
@@ -25,6 +25,7 @@ __all__ = ["evaluate"]
 evaluate = typer.Typer(help="Score a model against truth.", rich_markup_mode=None)
 
 _REPORT = "report.html"
+_LABEL, _NOTHING = "vessel=1", "none"
 _UNLABELLED = ("background", "unknown")
 
 
@@ -36,7 +37,12 @@ def _evaluate() -> None:
 @evaluate.command("segmentation")
 def segmentation(
     images: Annotated[
-        Path | None, typer.Option(help="Folder of frames, with --masks.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            help="Folder of frames, with --masks; or alone, with --label none: a folder, or a "
+            "video file.",
+            metavar="PATH",
+        ),
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder of masks with the frames' names.", metavar="DIR")
@@ -58,12 +64,14 @@ def segmentation(
         str, typer.Option(help="Name of a shipped model, or path of a model file.")
     ] = DEFAULT_MODEL,
     label: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What the data calls the vessel: a number, a colour (#ff0000) or a name.",
+            help="What the data calls the vessel: a number, a colour (#ff0000) or a name; NAME is "
+            "one of the model's classes. none: nothing in the frames is a vessel, and no masks "
+            "are needed [vessel=1].",
             metavar="[NAME=]VALUE",
         ),
-    ] = "vessel=1",
+    ] = None,
     ignore: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +83,8 @@ def segmentation(
         str | None,
         typer.Option(
             "--class",
-            help="Which of the model's classes [vessel, else vein, else its first].",
+            help="Which of the model's classes [the label's NAME, else vessel, else vein, else "
+            "its first].",
             metavar="NAME",
         ),
     ] = None,
@@ -125,17 +134,12 @@ def segmentation(
     """Score the vessels that a model marks, in the frames' own pixels."""
     from rich.console import Console
     from rich.progress import track
+    from rich.text import Text
 
     from veintrack.tracker.cli.train import parse_labels
     from veintrack.tracker.config import parse_spacing
     from veintrack.tracker.segment import load_segmenter
-    from veintrack.train.evaluation import (
-        Judging,
-        check_label,
-        find_labelled,
-        group_files,
-        score_files,
-    )
+    from veintrack.train.evaluation import Judging, empty_frames, score_files
     from veintrack.train.formats import LabelChoice
     from veintrack.train.summary import summarise
 
@@ -143,53 +147,59 @@ def segmentation(
     if part is not None and split is None:
         raise ValueError("part chooses among the frames of a split: name its file with --split")
     spacing_mm = parse_spacing(spacing) if spacing is not None else None
-    choice = LabelChoice(parse_labels([label]), tuple(ignore or ()))
+    choice = LabelChoice(parse_labels([label or _LABEL]), tuple(ignore or ()))
     report = output / _REPORT if output else None
     _check_free([p for p in (json_file, report) if p], overwrite=overwrite)
-    folder, home = _open(images, masks, data, form)
-    folder, without_mask = find_labelled(folder, split, part or "test", home)
-    group_of = group_files(folder.frames, groups) if groups is not None else None
-    found = check_label(folder, choice)
+    class_name = _choose_class(model, label, class_name)
+    if _NOTHING in choice.labels.values():
+        needless = {
+            "masks": masks, "data": data, "format": form != "auto", "split": split,
+            "groups": groups, "ignore": ignore, "unlabelled": unlabelled != "background",
+        }  # fmt: skip
+        found = _Found(empty_frames(_alone(images, needless)))
+    else:
+        folder, home = _open(images, masks, data, form)
+        found = _find(folder, home, choice, split=split, part=part, groups=groups)
     console = Console(stderr=True, highlight=False)
     with load_segmenter(
         model, engine=engine, precision=precision, device=device, class_name=class_name
     ) as segmenter:
         judging = Judging(
             choice=choice,
-            classes=folder.classes,
+            classes=found.classes,
             threshold=segmenter.threshold if threshold is None else threshold,
             spacing_mm=spacing_mm,
             background_known=unlabelled == "background",
         )
         silent = not console.is_terminal
-        shown = track(folder.frames, "scoring", console=console, disable=silent, transient=True)
+        shown = track(found.frames, "scoring", console=console, disable=silent, transient=True)
         frames, levels = score_files(segmenter, shown, judging)
-        summary = summarise(frames, group_of, replicates=bootstrap)
+        summary = summarise(frames, found.groups, replicates=bootstrap)
         facts = {
             **_facts_of_model(segmenter),
             "images": images and str(images),
             "masks": masks and str(masks),
             "data": data and str(data),
-            "format": folder.format,
-            "label": label,
+            "format": found.format,
+            "label": label or _LABEL,
             "ignore": ignore,
             "unlabelled": unlabelled,
             "split": split and f"{part or 'test'} of {split}",
-            "images_without_mask": len(without_mask),
-            "unknown_share": found.unknown,
+            "images_without_mask": found.without_mask,
+            "unknown_share": found.unknown_share,
             "groups": groups,
             "threshold": judging.threshold,
             "spacing_mm": spacing_mm,
             "bootstrap": bootstrap,
         }
         if json_file:
-            figures = _as_json(facts, summary, frames, group_of, levels)
+            figures = _as_json(facts, summary, frames, found.groups, levels)
             _write(json_file, json.dumps(figures, indent=1))
         if report:
-            _write(report, _page(segmenter, folder.frames, judging, facts, summary, frames, levels))
+            _write(report, _page(segmenter, found, judging, facts, summary, frames, levels))
     _show(summary, facts)
     for path in filter(None, (json_file, report)):
-        console.print(f"written: {path}", soft_wrap=True)
+        console.print(Text(f"written: {path}"), soft_wrap=True)  # as text: a path is no markup
 
 
 def _check_options(*, threshold: float | None, bootstrap: int, unlabelled: str) -> None:
@@ -199,6 +209,62 @@ def _check_options(*, threshold: float | None, bootstrap: int, unlabelled: str) 
         raise ValueError(f"bootstrap must be at least 1, got {bootstrap}")
     if unlabelled not in _UNLABELLED:
         raise ValueError(f"unlabelled must be {' or '.join(_UNLABELLED)}, got {unlabelled!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The frames to judge, and what is known of them before."""
+
+    frames: "Iterable[LabelledFrame | EmptyFrame]"
+    format: str | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
+    without_mask: int = 0
+    unknown_share: float = 0.0
+
+
+def _choose_class(model: str, label: str | None, class_name: str | None) -> str | None:
+    """Choose the model's class that is asked for, or that the label is named after."""
+    name, equals, _ = (label or "").partition("=")
+    if name not in read_model_info(resolve_model(model)).classes:
+        return class_name
+    if equals and class_name not in (None, name):
+        raise ValueError(
+            f"--label {label} is of the model's class {name}, but --class is {class_name}: "
+            "leave one of them out"
+        )
+    return class_name or name
+
+
+def _alone(images: Path | None, needless: Mapping[str, Any]) -> Path:
+    """Check that frames in which nothing is labelled are named, and nothing else is."""
+    given = [name for name, value in needless.items() if value]
+    if images is None or given:
+        raise ValueError(
+            "with --label none, name the frames with --images alone"
+            + "".join(f", without --{name}" for name in given[:1])
+        )
+    return images
+
+
+def _find(
+    folder: "LabelledFolder",
+    home: str,
+    choice: "LabelChoice",
+    *,
+    split: Path | None,
+    part: str | None,
+    groups: str | None,
+) -> _Found:
+    """Choose among labelled frames, and read all of them once."""
+    from veintrack.train.evaluation import check_label, find_labelled, group_files
+
+    folder, without_mask = find_labelled(folder, split, part or "test", home)
+    group_of = group_files(folder.frames, groups) if groups is not None else None
+    unknown_share = check_label(folder, choice).unknown
+    return _Found(
+        folder.frames, folder.format, folder.classes, group_of, len(without_mask), unknown_share
+    )
 
 
 def _open(
@@ -213,7 +279,10 @@ def _open(
         if form != "auto":
             raise ValueError("format is that of --data: --images and --masks are folders")
         return pair_folders(images, masks), images.resolve().parent.name
-    raise ValueError("name the frames either with --images and --masks, or with --data")
+    raise ValueError(
+        "name the frames either with --images and --masks, or with --data; where nothing in them "
+        "is a vessel, with --images alone and --label none"
+    )
 
 
 def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
@@ -245,17 +314,19 @@ def _facts_of_model(segmenter: "Segmenter") -> dict[str, Any]:
 
 def _page(
     segmenter: "Segmenter",
-    files: Sequence["LabelledFrame"],
+    found: _Found,
     judging: "Judging",
     facts: dict[str, Any],
     summary: "Summary",
     frames: Sequence["FrameScores"],
     levels: F64,
 ) -> str:
-    from veintrack.train.evaluation import show_frames
+    from veintrack.train.evaluation import EmptyFrame, show_frames
     from veintrack.train.report import pick_examples, render_report
 
-    examples = show_frames(segmenter, files, pick_examples(frames), judging)
+    picked = pick_examples(frames)
+    labelled = [frame for frame in found.frames if not isinstance(frame, EmptyFrame)]
+    examples = show_frames(segmenter, labelled, picked, judging)
     shown = {
         k.replace("_", " "): _text(v) for k, v in facts.items() if v is not None and k != "notice"
     }
@@ -281,14 +352,16 @@ def _as_json(
 ) -> dict[str, Any]:
     from veintrack.train.curves import calibrate, dice_by_threshold
 
-    thresholds, dice = dice_by_threshold(levels)
     figures = {
         **facts,
         **asdict(summary),
-        "threshold_curve": {"threshold": thresholds.tolist(), "dice": dice.tolist()},
+        "threshold_curve": None,
         "calibration": None,
         "per_frame": [asdict(frame) for frame in frames],
     }
+    if summary.frames_with_vessel:  # without one there is no Dice
+        thresholds, dice = dice_by_threshold(levels)
+        figures["threshold_curve"] = {"threshold": thresholds.tolist(), "dice": dice.tolist()}
     if summary.marks_left_out is None:  # it needs to know the background
         calibration = calibrate(levels)
         figures["calibration"] = {
@@ -317,7 +390,8 @@ def _show(summary: "Summary", facts: dict[str, Any]) -> None:
 
     from veintrack.train.report import remarks, score_rows
 
-    table = Table("score", "all together", "mean of frames")
+    caption = Text(f"the model's class {facts['class']}, the data's label {facts['label']}")
+    table = Table("score", "all together", "mean of frames", caption=caption)
     for row in score_rows(summary):
         table.add_row(*map(Text, row))  # as text: brackets are no markup here
     console = Console(highlight=False)

@@ -50,7 +50,8 @@ def train(
         str | None,
         typer.Option(
             help="Frames that belong together: a JSON file of clusters, a CSV file of name and "
-            "group, or a regular expression with one capture group [every frame stands alone].",
+            "group, a regular expression with one capture group, or auto: near duplicates [every "
+            "frame stands alone].",
         ),
     ] = None,
     val: Annotated[float, typer.Option(help="Part of the frames for validation.")] = 0.15,
@@ -126,6 +127,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a network, judge it on frames it has not seen, and export a model file."""
+    if resume and output is None:
+        raise ValueError("--resume needs --output, the folder of the run")
     fit, first_process, settings_class = _load()
     settings = settings_class(
         data=data,
@@ -201,16 +204,16 @@ def _load() -> tuple[Any, Any, Any]:
         raise BackendMissingError(
             f'training needs {error.name}, which is not installed: pip install "veintrack[train]"'
         ) from error
-    from rich.console import Console
-
-    if not Console(stderr=True).is_terminal:  # a terminal has the progress bar
-        logging.getLogger("veintrack.train").setLevel(logging.INFO)
+    log = logging.getLogger("veintrack.train")
+    if not log.isEnabledFor(logging.INFO):  # with --debug, more than that is said already
+        log.setLevel(logging.INFO)
     return fit, first_process, TrainSettings
 
 
 def _show(model: Path) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from veintrack.engines.model import read_model_info
 
@@ -222,4 +225,4 @@ def _show(model: Path) -> None:
         table.add_row(part, str(scores["frames"]), *figures)
     console = Console()
     console.print(table)
-    console.print(f"model: {model}", soft_wrap=True, highlight=False)
+    console.print(Text(f"model: {model}"), soft_wrap=True)  # as text: a path is no markup

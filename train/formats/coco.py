@@ -3,6 +3,10 @@
 Described at cocodataset.org, "Data format", section "Object Detection". Outlines are in pixels
 from the picture's corner. A crowd (``iscrowd``) is a region in which COCO judges nothing: unknown
 here, except where something in it has an outline of its own.
+
+Images lie beside the file, in ``images/`` or in ``data/``, there or in the folder above. CVAT has
+folders for its subsets: those of ``annotations/instances_default.json`` lie in
+``images/default/``, and the file names them without it.
 """
 
 from collections import defaultdict
@@ -185,11 +189,11 @@ def _find_images(
     for image, key, name in zip(images, ids, names, strict=True):
         if key in same_id or name in same_name:
             continue
-        path = _find_image(file.parent, name, ambiguous)
+        path = _find_image(file, name, ambiguous)
         if path is None:
             lines.append(
-                f"lists {name}, but there is no such image beside it, in images/, in data/ or in "
-                "the folder above"
+                f"lists {name}, but there is no such image beside it, in images/, in "
+                f"images/{_subset(file)}/, in data/ or in the folder above"
             )
         else:
             size_px = (image.get("height"), image.get("width"))
@@ -197,13 +201,19 @@ def _find_images(
     return found, [Problem(file, f"{file} {line}") for line in lines]
 
 
-def _find_image(folder: Path, name: str, ambiguous: set[str]) -> Path | None:
-    around = [base / part for base in (folder, folder.parent) for part in ("", "images", "data")]
+def _find_image(file: Path, name: str, ambiguous: set[str]) -> Path | None:
+    parts = (f"images/{_subset(file)}", "", "images", "data")
+    around = [base / part for base in (file.parent, file.parent.parent) for part in parts]
     tried = [base / name for base in around]
     # Tools write paths of the machine that they ran on: then the file's own name must do.
     if (bare := PurePosixPath(name).name) not in ambiguous:
         tried += [base / bare for base in around]
     return next((path for path in tried if path.is_file()), None)
+
+
+def _subset(file: Path) -> str:
+    """Name the subset that CVAT writes to a file such as ``instances_default.json``."""
+    return file.stem.removeprefix("instances_")
 
 
 def _classes(categories: Sequence[Mapping[str, Any]]) -> dict[str, str]:

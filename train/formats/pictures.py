@@ -31,6 +31,11 @@ __all__ = [
     "unique_names",
 ]
 
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, zlib.error,
+    Image.DecompressionBombError,  # a size that no picture has: the file is corrupt
+)  # fmt: skip
+"""What Pillow raises for files that it cannot read."""
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm")
 
 
@@ -102,7 +107,7 @@ def open_picture(path: Path, data: bytes | None = None) -> Image.Image:
             warnings.simplefilter("ignore")  # what cannot be read is an error below
             picture = Image.open(stored)
             picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+    except _BROKEN as error:
         raise SourceUnreadableError(f"{path} cannot be read as an image") from error
     if getattr(picture, "n_frames", 1) > 1:
         raise SourceUnreadableError(f"{path} is a stack of pictures: save every frame as a PNG")
