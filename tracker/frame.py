@@ -196,6 +196,10 @@ class Timings:
 
     Attributes
     ----------
+    read_ns : int
+        What the source took to deliver the frame; for a live one, mostly waiting for it.
+    wait_ns : int
+        From there until its turn came.
     prepare_ns, detect_ns, track_ns : int
         Time spent on laying the frame on the network's grid, on finding vessels and on tracking.
     infer_ns : int
@@ -208,6 +212,8 @@ class Timings:
         processing (files as fast as possible) to `done_ns`.
     """
 
+    read_ns: int
+    wait_ns: int
     prepare_ns: int
     infer_ns: int
     detect_ns: int

@@ -71,13 +71,23 @@ class PipelineSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A frame that the source delivered."""
+
+    frame: Frame
+    read_ns: int
+    put_ns: int  # perf_counter
+
+
+@dataclass(frozen=True, slots=True)
 class _Begun:
     """A frame whose inference was started."""
 
-    frame: Frame
+    arrived: _Arrived
     region: Region | None
     work: InWork
     begun_ns: int  # monotonic
+    wait_ns: int
     prepare_ns: int
     started_ns: int  # perf_counter
 
@@ -118,13 +128,19 @@ class Pipeline:
         self._newest_only = slots_for(live=source.info.live, pace=self.settings.pace) == 1
         # What is newest is answered before anything newer is looked at.
         self._in_work = 1 if self._newest_only else segmenter.slots
-        self._mailbox: Mailbox[Frame] = Mailbox(
+        self._mailbox: Mailbox[_Arrived] = Mailbox(
             capacity=1 if self._newest_only else _READ_AHEAD, newest_only=self._newest_only
         )
         self._stopping = threading.Event()
         self._shape: tuple[int, ...] | None = None
         self._region: Region | None = None
         self._failure: Exception | None = None
+        self._reader_cpu_ns = 0
+
+    @property
+    def reader_cpu_ns(self) -> int:
+        """Processor time of the thread that read the source, once the iteration has ended."""
+        return self._reader_cpu_ns
 
     @property
     def drops(self) -> int:
@@ -154,21 +170,27 @@ class Pipeline:
     def _read(self) -> None:
         """Fill the mailbox from the source; runs on the reader thread."""
         take_turns = _pacer() if self.settings.pace == "realtime" else None
+        asked_ns = time.perf_counter_ns()
         try:
             for frame in self._source:
-                arrived = take_turns(frame, self._stopping) if take_turns else frame
+                read_ns = time.perf_counter_ns() - asked_ns
+                due = take_turns(frame, self._stopping) if take_turns else frame
+                arrived = _Arrived(due, read_ns, time.perf_counter_ns())
                 if self._stopping.is_set() or not self._mailbox.put(arrived):
                     return
+                asked_ns = time.perf_counter_ns()
         except Exception as error:  # handed to the thread that iterates, which raises it
             self._mailbox.fail(error)
         else:
             self._mailbox.close()
+        finally:
+            self._reader_cpu_ns = time.thread_time_ns()
 
     def _results(self) -> Iterator[FrameResult]:
         begun: deque[_Begun] = deque()
         try:
-            for frame in self._frames():
-                begun.append(self._begin(frame))
+            for arrived in self._frames():
+                begun.append(self._begin(arrived))
                 while len(begun) >= self._in_work:
                     yield self._finish(begun.popleft())
             while begun:
@@ -180,37 +202,39 @@ class Pipeline:
         if self._failure is not None:
             raise self._failure
 
-    def _frames(self) -> Iterator[Frame]:
+    def _frames(self) -> Iterator[_Arrived]:
         """Take frames until they end; what went wrong is kept until all before it are answered."""
         taken, first_ns = 0, None
         while not self._stopping.is_set() and taken != self.settings.max_frames:
             try:
-                frame = self._mailbox.take(_POLL_S)
+                arrived = self._mailbox.take(_POLL_S)
             except TimeoutError:
                 continue
             except Exception as error:  # the reader's
                 self._failure = error
                 return
-            if frame is None:
+            if arrived is None:
                 return
+            frame = arrived.frame
             first_ns = frame.capture_ns if first_ns is None else first_ns
             limit_s = self.settings.duration_s
             if limit_s is not None and frame.capture_ns - first_ns >= limit_s * 1e9:
                 return
             taken += 1
-            yield frame
+            yield arrived
 
-    def _begin(self, frame: Frame) -> _Begun:
+    def _begin(self, arrived: _Arrived) -> _Begun:
+        frame = arrived.frame
         begun_ns = time.monotonic_ns()
         if frame.pixels.shape != self._shape:  # the first frame, or pictures of another size
             self._shape, self._region = frame.pixels.shape, self._scan_area(frame)
         t0 = time.perf_counter_ns()
         work = self._segmenter.start(frame.pixels, self._region)
         t1 = time.perf_counter_ns()
-        return _Begun(frame, self._region, work, begun_ns, t1 - t0, t1)
+        return _Begun(arrived, self._region, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
 
     def _finish(self, begun: _Begun) -> FrameResult:
-        frame, grid = begun.frame, begun.work.grid
+        frame, grid = begun.arrived.frame, begun.work.grid
         probability = self._segmenter.result(begun.work)
         t1 = time.perf_counter_ns()
         detections = detect(
@@ -230,6 +254,8 @@ class Pipeline:
         t3 = time.perf_counter_ns()
         done_ns = time.monotonic_ns()
         timings = Timings(
+            read_ns=begun.arrived.read_ns,
+            wait_ns=begun.wait_ns,
             prepare_ns=begun.prepare_ns,
             infer_ns=t1 - begun.started_ns,
             detect_ns=t2 - t1,

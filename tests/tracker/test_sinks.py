@@ -51,7 +51,9 @@ def result_of(
 ) -> FrameResult:
     pixels = np.full(SHAPE, 80, np.uint8)
     frame = Frame(pixels, index, 5_000_000_000 + index * 40_000_000)
-    return FrameResult(frame, tuple(detections), tuple(tracks), Timings(1, 2, 3, 4, 5, 5_000_000))
+    return FrameResult(
+        frame, tuple(detections), tuple(tracks), Timings(1, 2, 3, 4, 5, 6, 7, 5_000_000)
+    )
 
 
 def test_the_csv_has_the_columns_of_the_contract(tmp_path: Path) -> None:

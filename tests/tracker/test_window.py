@@ -24,7 +24,7 @@ def _screen_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def grey(level: int, index: int) -> FrameResult:
     frame = Frame(np.full((500, 600), level, np.uint8), index, index)
-    return FrameResult(frame, (), (), Timings(0, 0, 0, 0, 0, 0))
+    return FrameResult(frame, (), (), Timings(0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def wait_for(condition: Callable[[], bool], limit_s: float = 5.0) -> None:

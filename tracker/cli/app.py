@@ -15,6 +15,7 @@ import typer
 
 from veintrack._version import __version__
 from veintrack.errors import VeintrackError
+from veintrack.tracker.cli.bench import bench
 from veintrack.tracker.cli.evaluate import evaluate
 from veintrack.tracker.cli.train import train
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
+app.command("bench")(bench)
 app.add_typer(evaluate, name="evaluate")
 
 

@@ -94,6 +94,8 @@ class JsonlSink(_Lines):
             "driver_sequence": frame.driver_sequence,
             "age_ms": timings.age_ns * 1e-6,
             "stage_ms": {
+                "read": timings.read_ns * 1e-6,
+                "wait": timings.wait_ns * 1e-6,
                 "prepare": timings.prepare_ns * 1e-6,
                 "infer": timings.infer_ns * 1e-6,
                 "detect": timings.detect_ns * 1e-6,

@@ -19,7 +19,7 @@ class SourceInfo:
     name : str
         The source as the user named it.
     kind : str
-        ``demo``, ``video``, ``images`` or ``v4l2``.
+        ``demo``, ``array``, ``video``, ``images`` or ``v4l2``.
     live : bool
         True where frames come whether or not anyone is ready: the newest is processed. False
         where every frame waits to be read: each is processed, in order.
