@@ -4,14 +4,17 @@ An engine is a class with :class:`Engine`'s members. Its module is imported only
 for, so importing this one needs NumPy alone.
 """
 
+import logging
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.engines.model import ModelInfo
-from veintrack.errors import BackendMissingError
+from veintrack.errors import BackendMissingError, EngineError
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineFactory", "infer", "open_engine"]
 
@@ -102,9 +105,13 @@ class EngineFactory(Protocol):
 ENGINES = {  # name -> module:class
     "openvino": "veintrack.engines.openvino:OpenVINOEngine",
     "onnxruntime": "veintrack.engines.onnxruntime:OnnxRuntimeEngine",
+    "tensorrt": "veintrack.engines.tensorrt:TensorRTEngine",
+    "tensorrt-rtx": "veintrack.engines.tensorrt:TensorRTRTXEngine",
 }
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-_LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}  # what pip calls them
+log = logging.getLogger(__name__)
+_RUNS_ON = {"openvino": "cpu", "onnxruntime": "cpu", "tensorrt": "cuda", "tensorrt-rtx": "cuda"}
+_GPU_FILES = ("/dev/nvidia0", "/etc/nv_tegra_release", "/dev/dxg")  # of a desktop, Jetson, WSL
 
 
 def open_engine(
@@ -122,11 +129,12 @@ def open_engine(
     model : ModelInfo
         From :func:`veintrack.engines.model.read_model_info`.
     name : str
-        A key of :data:`ENGINES`, or ``auto``: OpenVINO, the fastest on a plain CPU.
+        A key of :data:`ENGINES`, or ``auto``: TensorRT where it is installed and there is an NVIDIA
+        GPU, and else OpenVINO, the fastest on a plain CPU.
     precision : str
         One of :data:`PRECISIONS`, or ``auto``: the fastest that the device computes natively.
     device : str
-        ``cpu``, or ``auto``.
+        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
     slots : int or None
         How many pictures may be in work at once. 1: each is answered as soon as possible. None: as
         many as keep the device busy, for the most pictures a second.
@@ -140,28 +148,49 @@ def open_engine(
     BackendMissingError
         If the engine's library is not installed; the message says how to get it.
     """
-    chosen = "openvino" if name == "auto" else name
-    if chosen not in ENGINES:
+    if name not in ("auto", *ENGINES):
         raise ValueError(f"unknown engine {name!r}; choose one of auto, {', '.join(ENGINES)}")
     if precision not in ("auto", *PRECISIONS):
         raise ValueError(
             f"unknown precision {precision!r}; choose one of auto, {', '.join(PRECISIONS)}"
         )
-    if device not in ("auto", "cpu"):
-        raise ValueError(f"unknown device {device!r}; {chosen} runs on: auto, cpu")
+    kind = device.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda") or (kind != "cuda" and device != kind):
+        raise ValueError(f"unknown device {device!r}; choose one of auto, cpu, cuda, cuda:N")
+    if name != "auto" and kind not in ("auto", _RUNS_ON[name]):
+        raise ValueError(f"{name} runs on {_RUNS_ON[name]}, not on {device}")
     if slots is not None and slots < 1:
         raise ValueError(f"slots must be at least 1, got {slots}")
-    module_name, class_name = ENGINES[chosen].split(":")
+    if name != "auto":
+        return _factory(name)(model, precision=precision, device=device, slots=slots)
+    if kind == "cuda" or (kind == "auto" and _may_have_gpu()):
+        try:
+            return _factory("tensorrt")(model, precision=precision, device=device, slots=slots)
+        except (BackendMissingError, EngineError) as error:
+            if kind == "cuda":
+                raise
+            log.warning("the GPU is not used: %s", error)
+    return _factory("openvino")(model, precision=precision, device=device, slots=slots)
+
+
+def _factory(name: str) -> EngineFactory:
+    module_name, class_name = ENGINES[name].split(":")
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("veintrack"):
             raise
         raise BackendMissingError(
-            f"engine {chosen!r} needs {error.name}: pip install {_LIBRARIES[chosen]}"
+            f"engine {name!r} needs {error.name}: pip install {name}"
         ) from error
-    factory = cast("EngineFactory", getattr(module, class_name))
-    return factory(model, precision=precision, device=device, slots=slots)
+    return cast("EngineFactory", getattr(module, class_name))
+
+
+def _may_have_gpu() -> bool:
+    """Look without asking the driver, which takes time: for an NVIDIA GPU, and for TensorRT."""
+    return any(Path(file).exists() for file in _GPU_FILES) and any(
+        find_spec(library) for library in ("tensorrt", "tensorrt_rtx")
+    )
 
 
 def infer(engine: Engine, frames: U8) -> F32:

@@ -13,6 +13,10 @@ else:
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {
+    "cuda",
+    "pycuda",
+    "tensorrt",
+    "tensorrt_rtx",
     "torch",
     "lightning",
     "openvino",

@@ -207,11 +207,11 @@ def load_segmenter(
     model : str
         Name of a shipped model, or the path of a model file.
     engine : str
-        ``auto``, ``openvino`` or ``onnxruntime``.
+        ``auto``, ``tensorrt``, ``tensorrt-rtx``, ``openvino`` or ``onnxruntime``.
     precision : str
         ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``.
     device : str
-        ``auto`` or ``cpu``.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     class_name : str, optional
         As for `Segmenter`.
     slots : int or None

@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from veintrack.engines import cache
-from veintrack.engines.base import ENGINES, infer, open_engine
+from veintrack.engines import base, cache
+from veintrack.engines.base import Engine, infer, open_engine
 from veintrack.engines.model import read_model_info
 from veintrack.errors import BackendMissingError, EngineError
+
+REAL_FACTORY = base._factory
+CPU_ENGINES = ("openvino", "onnxruntime")
+
+
+def no_gpu(*_: object, device: str, **__: object) -> Engine:
+    raise EngineError(f"{device} is not there")
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def frames() -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
     return rng.integers(0, 256, (1, 1, 64, 64), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("name", CPU_ENGINES)
 def test_every_engine_computes_what_the_model_says(
     model_file: Path, frames: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", name: str
 ) -> None:
@@ -35,7 +42,7 @@ def test_every_engine_computes_what_the_model_says(
         infer(engine, frames)
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("name", CPU_ENGINES)
 @pytest.mark.parametrize("wrong", [np.zeros((1, 1, 32, 64), np.uint8), np.zeros((1, 1, 64, 64))])
 def test_frames_of_another_shape_or_type_are_refused(
     model_file: Path, name: str, wrong: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
@@ -50,7 +57,10 @@ def test_frames_of_another_shape_or_type_are_refused(
     [
         ({"name": "abacus"}, "unknown engine 'abacus'; choose one of auto, openvino, onnxruntime"),
         ({"precision": "fp4"}, "unknown precision 'fp4'; choose one of auto, fp32, bf16"),
-        ({"device": "cuda"}, "unknown device 'cuda'; openvino runs on: auto, cpu"),
+        ({"device": "npu"}, "unknown device 'npu'; choose one of auto, cpu, cuda, cuda:N"),
+        ({"device": "cpu:1"}, "unknown device 'cpu:1'; choose one of auto, cpu, cuda"),
+        ({"name": "openvino", "device": "cuda"}, "openvino runs on cpu, not on cuda"),
+        ({"name": "tensorrt", "device": "cpu"}, "tensorrt runs on cuda, not on cpu"),
     ],
 )
 def test_unknown_words_are_answered_with_the_known_ones(
@@ -60,7 +70,7 @@ def test_unknown_words_are_answered_with_the_known_ones(
         open_engine(read_model_info(model_file), **options)
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("name", CPU_ENGINES)
 def test_a_precision_that_is_not_offered_is_an_engine_error(model_file: Path, name: str) -> None:
     with pytest.raises(EngineError, match="offers? fp32"):
         open_engine(read_model_info(model_file), name, precision="int8")
@@ -134,7 +144,7 @@ def test_an_entry_is_stored_whole_with_what_it_depends_on(
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".blob", ".json"]
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("name", CPU_ENGINES)
 @pytest.mark.parametrize("slots", [1, 3, None])
 def test_each_slot_answers_what_it_was_given(
     model_file: Path, name: str, slots: int | None
@@ -163,3 +173,23 @@ def test_an_engine_may_be_closed_while_it_works(model_file: Path) -> None:
 def test_fewer_slots_than_one_are_refused(model_file: Path) -> None:
     with pytest.raises(ValueError, match="slots must be at least 1, got 0"):
         open_engine(read_model_info(model_file), slots=0)
+
+
+def test_a_gpu_that_is_asked_for_is_not_replaced_by_the_cpu(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_factory", lambda _: no_gpu)
+    info = read_model_info(model_file)
+    with pytest.raises(EngineError, match="cuda:1 is not there"):
+        open_engine(info, device="cuda:1")
+
+
+def test_a_gpu_that_fails_is_told_and_the_cpu_taken(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        base, "_factory", lambda name: no_gpu if name == "tensorrt" else REAL_FACTORY(name)
+    )
+    monkeypatch.setattr(base, "_may_have_gpu", lambda: True)
+    assert open_engine(read_model_info(model_file)).name == "openvino"
+    assert "the GPU is not used: auto is not there" in caplog.text

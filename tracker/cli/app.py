@@ -60,12 +60,12 @@ def _main(
         str | None, typer.Option(help="Name of a shipped model, or path of a model file [default].")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="auto, openvino or onnxruntime [auto].")
+        str | None, typer.Option(help="auto, tensorrt, openvino or onnxruntime [auto].")
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8 [auto].")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto or cpu [auto].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N] [auto].")] = None,
     view: Annotated[str | None, typer.Option(help="auto, window or none [auto].")] = None,
     crop: Annotated[
         str | None, typer.Option(help="Scan area: auto, none or X,Y,W,H in px [auto].")

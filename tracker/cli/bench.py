@@ -29,9 +29,9 @@ def bench(
         str, typer.Option(help="As for the main job; demo is rendered ahead.", metavar="SRC")
     ] = "demo",
     model: Annotated[str, typer.Option(help="Shipped name, or path of a model file.")] = "default",
-    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
     crop: Annotated[str, typer.Option(help="auto, none or X,Y,W,H in px.")] = "auto",
     rate: Annotated[
         float | None,

@@ -126,9 +126,9 @@ def segmentation(
     threshold: Annotated[
         float | None, typer.Option(help="Probability from which a pixel is vessel [the model's].")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
     bootstrap: Annotated[int, typer.Option(help="Sets drawn anew for the intervals.")] = 2000,
 ) -> None:
     """Score the vessels that a model marks, in the frames' own pixels."""
