@@ -80,6 +80,10 @@ class TruthSegmenter:
     def start(self, pixels: U8, region: Region | None = None) -> InWork:
         return InWork(0, fit((pixels.shape[0], pixels.shape[1]), self.input_shape, region))
 
+    def ready(self, work: InWork) -> bool:
+        del work
+        return True
+
     def result(self, work: InWork) -> F32:
         return mask_to_grid((next(self._next).labels > 0).astype(np.uint8), work.grid)
 

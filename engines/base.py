@@ -73,6 +73,10 @@ class Engine(Protocol):
         """
         ...
 
+    def ready(self, slot: int) -> bool:
+        """Whether :meth:`result` would answer at once, or compute by itself what it answers."""
+        ...
+
     def result(self, slot: int) -> F32:
         """Wait for the answer to what was started in a slot.
 

@@ -58,6 +58,10 @@ class OnnxRuntimeEngine:
         del slot
         self._open_session()
 
+    def ready(self, slot: int) -> bool:
+        del slot
+        return True
+
     def result(self, slot: int) -> F32:
         del slot
         try:

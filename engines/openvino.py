@@ -1,5 +1,6 @@
 """OpenVINO: the engine of a plain CPU, in FP32 or BF16."""
 
+import contextlib
 import io
 import logging
 
@@ -65,6 +66,12 @@ class OpenVINOEngine:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
 
+    def ready(self, slot: int) -> bool:
+        try:
+            return bool(self._request(slot).wait_for(0))
+        except RuntimeError:  # the result will say what happened
+            return True
+
     def result(self, slot: int) -> F32:
         request = self._request(slot)
         try:
@@ -81,7 +88,8 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         for request in self._requests:
-            request.wait()  # it still reads and writes our buffers
+            with contextlib.suppress(RuntimeError):  # what failed has ended, too
+                request.wait()  # it still reads and writes our buffers
         self._requests = []
 
 

@@ -118,6 +118,13 @@ class TensorRTEngine:
         with self._working():
             chosen.start()
 
+    def ready(self, slot: int) -> bool:
+        chosen = self._opened(slot)
+        if not chosen.in_work:
+            return True
+        with self._working():
+            return chosen.ended()
+
     def result(self, slot: int) -> F32:
         chosen = self._opened(slot)
         if chosen.in_work:
@@ -219,6 +226,9 @@ class _Slot:
         self.wait(limit_s)
         np.copyto(self.answer, self._down)
         self.in_work = False
+
+    def ended(self) -> bool:
+        return self._cuda.finished(self._end)
 
     def wait(self, limit_s: float) -> None:
         if self.in_work:

@@ -1,5 +1,6 @@
 """The configuration of a run: defaults, a YAML file and the command line become one value."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -73,8 +74,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
             raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {self.view!r}")
-        if self.fps is not None and not self.fps > 0:
-            raise ValueError(f"fps must be greater than 0, got {self.fps}")
+        for name, value in (("fps", self.fps), ("duration", self.duration)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they are written with a run."""
@@ -174,7 +176,7 @@ def parse_crop(text: Any) -> str | Region:
     if text in ("auto", "none"):
         return str(text)
     numbers = _numbers(text)
-    if len(numbers) != 4 or any(n != int(n) for n in numbers):
+    if len(numbers) != 4 or not all(n.is_integer() for n in numbers):
         raise ValueError(f"crop must be auto, none or X,Y,W,H in whole px, got {text!r}")
     x, y, w, h = (int(n) for n in numbers)
     return (x, y, w, h)

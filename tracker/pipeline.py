@@ -6,10 +6,11 @@ the engine has several slots, the next ones are in work meanwhile. Sinks write o
 own (:mod:`veintrack.tracker.sinks`).
 """
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,7 @@ __all__ = ["Pipeline", "PipelineSettings", "slots_for"]
 
 _READ_AHEAD = 4  # frames decoded ahead of the network, for files
 _POLL_S = 0.2  # how soon a request to stop is seen while no frame comes
+_GLANCE_S = 1e-3  # how soon an answer is seen while no frame comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,8 @@ class PipelineSettings:
             raise ValueError(f"pace must be asap or realtime, got {self.pace!r}")
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f"max_frames must be at least 1, got {self.max_frames}")
-        if self.duration_s is not None and not self.duration_s > 0:
-            raise ValueError(f"duration_s must be greater than 0, got {self.duration_s}")
+        if self.duration_s is not None and not 0 < self.duration_s < math.inf:
+            raise ValueError(f"duration_s must be greater than 0 and finite, got {self.duration_s}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Pipeline:
 
     @property
     def reader_cpu_ns(self) -> int:
-        """Processor time of the thread that read the source, once the iteration has ended."""
+        """Processor time of the thread that reads the source, up to the last frame it delivered."""
         return self._reader_cpu_ns
 
     @property
@@ -176,6 +178,7 @@ class Pipeline:
                 read_ns = time.perf_counter_ns() - asked_ns
                 due = take_turns(frame, self._stopping) if take_turns else frame
                 arrived = _Arrived(due, read_ns, time.perf_counter_ns())
+                self._reader_cpu_ns = time.thread_time_ns()
                 if self._stopping.is_set() or not self._mailbox.put(arrived):
                     return
                 asked_ns = time.perf_counter_ns()
@@ -183,14 +186,19 @@ class Pipeline:
             self._mailbox.fail(error)
         else:
             self._mailbox.close()
-        finally:
-            self._reader_cpu_ns = time.thread_time_ns()
 
     def _results(self) -> Iterator[FrameResult]:
         begun: deque[_Begun] = deque()
         try:
-            for arrived in self._frames():
-                begun.append(self._begin(arrived))
+            for arrived in self._frames(begun):
+                if arrived is not None:
+                    try:
+                        begun.append(self._begin(arrived))
+                    except (EngineError, ValueError) as error:  # told when all before it is
+                        self._failure = error
+                        break
+                elif begun and self._segmenter.ready(begun[0].work):
+                    yield self._finish(begun.popleft())
                 while len(begun) >= self._in_work:
                     yield self._finish(begun.popleft())
             while begun:
@@ -202,13 +210,17 @@ class Pipeline:
         if self._failure is not None:
             raise self._failure
 
-    def _frames(self) -> Iterator[_Arrived]:
-        """Take frames until they end; what went wrong is kept until all before it are answered."""
+    def _frames(self, begun: Collection[object]) -> Iterator[_Arrived | None]:
+        """Take frames until they end; None where one is in work and no further one comes.
+
+        What went wrong is kept until all before it are answered.
+        """
         taken, first_ns = 0, None
         while not self._stopping.is_set() and taken != self.settings.max_frames:
             try:
-                arrived = self._mailbox.take(_POLL_S)
+                arrived = self._mailbox.take(_GLANCE_S if begun else _POLL_S)
             except TimeoutError:
+                yield None
                 continue
             except Exception as error:  # the reader's
                 self._failure = error

@@ -24,6 +24,7 @@ __all__ = [
     "RESULT_FILES",
     "Summary",
     "clock_anchor",
+    "library_versions",
     "percentiles_ms",
     "prepare",
     "run_record",
@@ -38,6 +39,8 @@ _LIBRARIES = (
     "opencv-python-headless",
     "av",
     "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
     "onnxruntime",
 )
 
@@ -164,7 +167,7 @@ def run_record(
             "veintrack": __version__,
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-            **{name: _version(name) for name in _LIBRARIES},
+            **library_versions(),
         },
         "model": {
             "name": model.path.name,
@@ -190,6 +193,11 @@ def _latency_from(info: SourceInfo, pace: str) -> str:
     if pace == "realtime":
         return "time at which the frame was due to tracks ready"
     return "start of the frame's processing to tracks ready (reading ahead is not counted)"
+
+
+def library_versions() -> dict[str, str | None]:
+    """Give the versions of what computes; None for what is not installed."""
+    return {name: _version(name) for name in _LIBRARIES}
 
 
 def _version(name: str) -> str | None:

@@ -54,6 +54,10 @@ class GridSegmenter(Protocol):
         """Begin to segment a frame, or a region of it."""
         ...
 
+    def ready(self, work: InWork) -> bool:
+        """Whether `result` would answer at once."""
+        ...
+
     def result(self, work: InWork) -> F32:
         """Wait for the vessel probability on the grid; in the order in which frames were begun."""
         ...
@@ -145,6 +149,10 @@ class Segmenter(Closing):
         self.engine.start(slot)
         self._slot = (slot + 1) % self.engine.slots
         return InWork(slot, grid)
+
+    def ready(self, work: InWork) -> bool:
+        """Whether the answer to a frame is there."""
+        return self.engine.ready(work.slot)
 
     def result(self, work: InWork) -> F32:
         """Wait for the answer to a frame.

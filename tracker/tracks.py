@@ -64,6 +64,7 @@ class _Life:
     seen_ns: int
     hits: int
     last: Detection
+    seen_now: bool = True
     status: TrackStatus = TrackStatus.TENTATIVE
 
 
@@ -130,7 +131,7 @@ class VeinTracker:
         for found in matches.free_detections:
             if detections[found].score >= self.settings.birth_score:
                 self._bear(detections[found], capture_ns)
-        tracks = [_snapshot(life, capture_ns, spacing_mm, top_px) for life in self._lives]
+        tracks = [_snapshot(life, spacing_mm, top_px) for life in self._lives]
         self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
         return tracks
 
@@ -142,11 +143,12 @@ class VeinTracker:
         move = kalman.step(dt_s, self.settings.accel_psd_px2_s3)
         for life in self._lives:
             life.state = kalman.predict(life.state, move)
+            life.seen_now = False
 
     def _see(self, life: _Life, found: Detection, capture_ns: int) -> None:
         life.state = kalman.update(life.state, found.centroid_px, found.covariance_px2)
         life.hits += 1
-        life.seen_ns = capture_ns
+        life.seen_ns, life.seen_now = capture_ns, True
         life.last = found
         self._promote(life)
 
@@ -176,8 +178,8 @@ class VeinTracker:
         self._lives.append(life)
 
 
-def _snapshot(life: _Life, capture_ns: int, spacing_mm: Spacing | None, top_px: float) -> Track:
-    seen = life.last if life.seen_ns == capture_ns else None
+def _snapshot(life: _Life, spacing_mm: Spacing | None, top_px: float) -> Track:
+    seen = life.last if life.seen_now else None
     dx, dy = life.state.position_px - life.last.centroid_px
     left, top, width, height = life.last.box_px
     return Track(

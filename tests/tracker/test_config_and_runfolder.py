@@ -47,7 +47,12 @@ def test_a_file_may_write_names_with_dashes(tmp_path: Path) -> None:
         ({"source": "demo", "spacing": "0.1,0.2,0.3"}, "spacing must be MM or ROW_MM,COL_MM"),
         ({"source": "demo", "spacing": "wide"}, "spacing must be MM or ROW_MM,COL_MM"),
         ({"source": "demo", "view": "hologram"}, "view must be one of auto, window, none"),
-        ({"source": "demo", "fps": 0}, "fps must be greater than 0, got 0"),
+        (
+            {"source": "demo", "duration": float("inf")},
+            "duration must be greater than 0 and finite",
+        ),
+        ({"source": "demo", "crop": "inf,0,1,1"}, "crop must be auto, none or X,Y,W,H"),
+        ({"source": "demo", "fps": 0}, "fps must be greater than 0 and finite, got 0"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:

@@ -58,9 +58,11 @@ class FakeSource(Closing):
         self.closed.set()
 
 
-@pytest.fixture
-def segmenter(model_file: Path) -> Segmenter:
-    return load_segmenter(str(model_file), engine="onnxruntime")
+@pytest.fixture(params=[("onnxruntime", 1), ("openvino", 3)], ids=["one-slot", "three-slots"])
+def segmenter(model_file: Path, request: pytest.FixtureRequest) -> Iterator[Segmenter]:
+    name, slots = request.param
+    with load_segmenter(str(model_file), engine=name, precision="fp32", slots=slots) as opened:
+        yield opened
 
 
 def pipeline(source: FakeSource, segmenter: Segmenter, **options: object) -> Pipeline:
@@ -135,11 +137,38 @@ def test_real_time_pace_takes_as_long_as_the_recording(segmenter: Segmenter) -> 
 def test_stopping_ends_the_loop_even_while_no_frame_comes(segmenter: Segmenter) -> None:
     source = FakeSource(3, endless=True)
     line = pipeline(source, segmenter)
-    threading.Timer(0.3, line.stop).start()
-    begun = time.monotonic()
-    assert len(list(line)) == 3
+    seen = 0
+    for result in line:
+        seen += 1
+        if result.frame.index == 2:
+            begun = time.monotonic()
+            line.stop()
+    assert seen == 3
     assert time.monotonic() - begun < 2
     assert source.closed.is_set()
+
+
+def test_an_answer_does_not_wait_for_a_frame_that_does_not_come(segmenter: Segmenter) -> None:
+    source = FakeSource(2, endless=True)
+    results = iter(pipeline(source, segmenter))
+    begun = time.monotonic()
+    assert [next(results).frame.index for _ in range(2)] == [0, 1]
+    assert time.monotonic() - begun < 5  # the source would keep it waiting for ten
+    assert not source.closed.is_set()
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_frames_before_one_that_does_not_fit_are_answered(segmenter: Segmenter) -> None:
+    shapes = ((120, 160),) * 5 + ((60, 80),)
+    seen: list[int] = []
+
+    def run() -> None:
+        for result in pipeline(FakeSource(6, shapes=shapes), segmenter, crop=(0, 20, 150, 90)):
+            seen.append(result.frame.index)
+
+    with pytest.raises(ValueError, match="does not lie inside the 80x60 frame"):
+        run()
+    assert seen == list(range(5))
 
 
 def test_leaving_the_loop_early_closes_the_source_and_its_thread(segmenter: Segmenter) -> None:
@@ -183,7 +212,7 @@ def test_a_crop_is_obeyed_and_must_fit(segmenter: Segmenter) -> None:
         ({"crop": "some"}, "crop must be auto, none or X,Y,W,H, got 'some'"),
         ({"pace": "slow"}, "pace must be asap or realtime, got 'slow'"),
         ({"max_frames": 0}, "max_frames must be at least 1, got 0"),
-        ({"duration_s": 0.0}, r"duration_s must be greater than 0, got 0\.0"),
+        ({"duration_s": 0.0}, r"duration_s must be greater than 0 and finite, got 0\.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
@@ -205,6 +234,9 @@ class SlowSegmenter:
         self.begun.append((pixels < 40).astype(np.float32))
         self.most_in_work = max(self.most_in_work, len(self.begun) - self.answered)
         return InWork(len(self.begun) - 1, fit((120, 160), self.input_shape, region))
+
+    def ready(self, work: InWork) -> bool:
+        return work.slot < len(self.begun)
 
     def result(self, work: InWork) -> F32:
         assert work.slot == self.answered, "results must be taken in order"

@@ -9,8 +9,6 @@ import pytest
 from veintrack.tracker.frame import U8
 from veintrack.tracker.scanarea import find_scan_area
 
-DATA = Path(__file__).parents[2] / "../shared/data"
-
 
 def speckle(height: int, width: int, seed: int = 0) -> U8:
     """Tissue: Rayleigh speckle, as broad as a pixel or two, around a mid grey."""
@@ -74,13 +72,14 @@ def test_tiny_frames_are_kept_whole(shape: tuple[int, int]) -> None:
     assert (x, y, width, height) == (0, 0, shape[1], shape[0])
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the recordings in ../shared/data")
 @pytest.mark.parametrize(("folder", "label"), [("vessels", 2), ("carotid", 1)])
-def test_labelled_vessels_of_real_pictures_lie_inside(folder: str, label: int) -> None:
+def test_labelled_vessels_of_real_pictures_lie_inside(
+    recordings: Path, folder: str, label: int
+) -> None:
     inside = total = 0
-    for path in sorted((DATA / folder / "images").glob("*.png"))[::10]:
+    for path in sorted((recordings / folder / "images").glob("*.png"))[::10]:
         pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        mask = cv2.imread(str(DATA / folder / "masks" / path.name), cv2.IMREAD_GRAYSCALE)
+        mask = cv2.imread(str(recordings / folder / "masks" / path.name), cv2.IMREAD_GRAYSCALE)
         assert pixels is not None
         assert mask is not None
         x, y, width, height = find_scan_area(pixels.astype(np.uint8))
@@ -89,10 +88,9 @@ def test_labelled_vessels_of_real_pictures_lie_inside(folder: str, label: int) -
     assert inside >= 0.999 * total > 0
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the recordings in ../shared/data")
-def test_a_real_captured_screen_loses_its_text() -> None:
+def test_a_real_captured_screen_loses_its_text(recordings: Path) -> None:
     from veintrack.tracker.sources import open_source
 
-    with open_source(DATA / "replay/brachial_artery_screen_capture.mov") as source:
+    with open_source(recordings / "replay/brachial_artery_screen_capture.mov") as source:
         first = next(iter(source))
     assert find_scan_area(first.pixels) == pytest.approx((26, 46, 474, 342), abs=4)

@@ -41,7 +41,7 @@ def test_what_is_no_grey_picture_is_refused() -> None:
         ArraySource([])
     with pytest.raises(ValueError, match=r"expected \(H, W\) uint8, got \(4, 6, 3\) uint8"):
         ArraySource([np.zeros((4, 6, 3), np.uint8)])
-    with pytest.raises(ValueError, match="rate_hz must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="rate_hz must be greater than 0 and finite, got 0"):
         ArraySource(PICTURES, 0)
     with pytest.raises(ValueError, match="frame_count must be at least 1, got 0"):
         ArraySource(PICTURES, frame_count=0)

@@ -19,7 +19,6 @@ from veintrack.tracker.frame import Frame
 from veintrack.tracker.sources import open_source
 from veintrack.tracker.sources.video import StampClock
 
-DATA = Path(__file__).parents[2] / "../shared/data/replay"
 MS = 1_000_000
 
 
@@ -306,7 +305,6 @@ def test_stamps_that_begin_late_continue_the_count() -> None:
     assert [clock.stamp_ns(s) for s in (None, 900, 950)] == [0, 40 * MS, 90 * MS]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the recordings in ../shared/data/replay")
 @pytest.mark.parametrize(
     ("name", "count", "shape_px"),
     [
@@ -316,9 +314,9 @@ def test_stamps_that_begin_late_continue_the_count() -> None:
     ],
 )
 def test_real_recordings_end_cleanly_after_the_frames_they_declare(
-    name: str, count: int, shape_px: tuple[int, int]
+    recordings: Path, name: str, count: int, shape_px: tuple[int, int]
 ) -> None:
-    with open_source(DATA / name) as source:
+    with open_source(recordings / "replay" / name) as source:
         stamps = [frame.capture_ns for frame in source]
     assert (len(stamps), source.info.frame_count, source.info.shape_px) == (count, count, shape_px)
     assert np.diff(stamps) == pytest.approx(1e9 / (source.info.rate_hz or 0), rel=1e-6)

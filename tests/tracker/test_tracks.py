@@ -127,7 +127,10 @@ def test_each_tracker_counts_its_own_identities() -> None:
 def test_a_repeated_stamp_is_taken_and_an_earlier_one_refused() -> None:
     tracker = VeinTracker()
     tracker.update([found(5, 5)], 1000)
-    tracker.update([found(5, 5)], 1000)
+    (seen,) = tracker.update([found(5, 5)], 1000)
+    (unseen,) = tracker.update([], 1000)
+    assert seen.detection is not None
+    assert unseen.detection is None
     with pytest.raises(ValueError, match=r"must not run backwards: got 999 after 1000"):
         tracker.update([], 999)
 

@@ -1,6 +1,7 @@
 """``veintrack bench``: frames a second and latency, per stage, as a table and as JSON."""
 
 import json
+import math
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from veintrack._version import __version__
+from veintrack.tracker.cli.evaluate_output import check_free, write
+from veintrack.tracker.cli.saying import let_speak
 
 __all__ = ["bench"]
 
@@ -52,79 +55,101 @@ def bench(
     ] = None,
 ) -> None:
     """Measure the whole line beside the bare engine, in turns."""
-    for name, value in (("frames", frames), ("repetitions", repetitions)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if warm_up < 0:
-        raise ValueError(f"warm-up must not be negative, got {warm_up}")
-    if rate is not None and not rate > 0:
-        raise ValueError(f"rate must be greater than 0, got {rate}")
-    if unknown := [name for name in sink or () if name not in _SINKS]:
-        raise ValueError(f"unknown sink {unknown[0]!r}; known: {', '.join(_SINKS)}")
+    wish = {
+        "source": source,
+        "rate": rate,
+        "sinks": list(sink or ()),
+        "crop": crop,
+        "frames": frames,
+        "warm_up": warm_up,
+        "repetitions": repetitions,
+    }
+    _check(wish)
     earlier = _read(compare) if compare else None
+    if json_file is not None:
+        check_free([json_file], overwrite=True)
+    record = _measure(wish, {"model": model} | _engine_options(engine, precision, device))
+    _show(record, earlier)
+    if json_file is not None:
+        write(json_file, json.dumps(record, indent=2))
 
-    from veintrack.tracker.bench import Line, machine_facts, measure_bare, measure_line
+
+def _engine_options(engine: str, precision: str, device: str) -> dict[str, str]:
+    return {"engine": engine, "precision": precision, "device": device}
+
+
+def _check(wish: Mapping[str, Any]) -> None:
+    for name, least in (("frames", 1), ("repetitions", 1), ("warm_up", 0)):
+        if wish[name] < least:
+            raise ValueError(f"{name.replace('_', '-')} must be at least {least}, got {wish[name]}")
+    rate, sinks = wish["rate"], wish["sinks"]
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f"rate must be greater than 0 and finite, got {rate}")
+    if unknown := [name for name in sinks if name not in _SINKS]:
+        raise ValueError(f"unknown sink {unknown[0]!r}; known: {', '.join(_SINKS)}")
+    if twice := [name for name in sinks if sinks.count(name) > 1]:
+        raise ValueError(f"sink {twice[0]} is given twice")
+
+
+def _measure(wish: Mapping[str, Any], how: Mapping[str, str]) -> dict[str, Any]:
+    """Open everything, let line and bare engine take turns, and gather what they took."""
+    from veintrack.tracker.bench import (
+        EXTRA,
+        Line,
+        machine_facts,
+        measure_bare,
+        measure_line,
+        peak_mib,
+    )
     from veintrack.tracker.config import parse_crop
     from veintrack.tracker.pipeline import PipelineSettings, slots_for
+    from veintrack.tracker.runfolder import library_versions
     from veintrack.tracker.segment import load_segmenter
 
-    pace = "asap" if rate is None else "realtime"
-    opener = _opener(source, rate, frames + warm_up)
+    count = wish["frames"] + wish["warm_up"] + EXTRA
+    pace = "asap" if wish["rate"] is None else "realtime"
+    opener = _opener(wish["source"], wish["rate"], count)
+    console = Console(stderr=True, highlight=False)
+    let_speak("veintrack.engines")
     with ExitStack() as stack:
-        probe = stack.enter_context(opener())
-        live = probe.info.live
-        segmenter = stack.enter_context(
-            load_segmenter(
-                model,
-                engine=engine,
-                precision=precision,
-                device=device,
-                slots=slots_for(live=live, pace=pace),
-            )
-        )
-        probe.close()
+        with opener() as source:
+            info = source.info
+        slots = slots_for(live=info.live, pace=pace)
+        segmenter = stack.enter_context(load_segmenter(**how, slots=slots))
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        line = Line(
-            opener,
-            segmenter,
-            PipelineSettings(
-                crop=parse_crop(crop),
-                pace=pace,
-                contours=bool(sink),
-                max_frames=frames + warm_up,
-            ),
-            partial(_open_sinks, sink or (), folder),
-            warm_up,
+        settings = PipelineSettings(
+            crop=parse_crop(wish["crop"]),
+            pace=pace,
+            contours=bool(wish["sinks"]),  # nobody else looks at them
+            max_frames=count,
         )
-        facts = machine_facts()
+        sinks = partial(_open_sinks, wish["sinks"], folder)
+        line = Line(opener, segmenter, settings, wish["frames"], wish["warm_up"], sinks)
         turns = []
-        for _ in range(repetitions):
-            bare = measure_bare(segmenter.engine, frames, warm_up)
-            turns.append({"bare": bare, "line": asdict(measure_line(line))})
-        record = {
-            "command": {
-                "source": source,
-                "rate": rate,
-                "sinks": list(sink or ()),
-                "crop": crop,
-                "frames": frames,
-                "warm_up": warm_up,
-                "shape_px": list(probe.info.shape_px),
-            },
+        for number in range(wish["repetitions"]):
+            console.print(f"turn {number + 1} of {wish['repetitions']}")
+            facts = machine_facts()
+            bare = measure_bare(segmenter.engine, wish["frames"], wish["warm_up"])
+            turns.append({"machine": facts, "bare": bare, "line": asdict(measure_line(line))})
+        return {
+            "command": dict(wish),
+            "shape_px": list(info.shape_px),
+            "live": info.live or pace == "realtime",
             "engine": segmenter.engine.name,
             "precision": segmenter.engine.precision,
             "device": segmenter.engine.device,
             "slots": segmenter.slots,
             "model_sha256": segmenter.model.sha256,
             "input_px": list(segmenter.input_shape),
-            "machine": facts,
-            "versions": {"veintrack": __version__, "python": platform.python_version()},
+            "versions": {
+                "veintrack": __version__,
+                "python": platform.python_version(),
+                **library_versions(),
+            },
+            "memory_peak_mib": peak_mib(),
             "turns": turns,
-            "summary": summarise(turns),
+            "summary": summarise(turns, live=info.live or pace == "realtime"),
         }
-    _show(record, earlier)
-    if json_file is not None:
-        json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _opener(name: str, rate: float | None, frames: int) -> "Callable[[], Any]":
@@ -163,30 +188,38 @@ def _open_sinks(names: Sequence[str], folder: Path) -> "list[Any]":
     return [kinds[name]() for name in names]
 
 
-def summarise(turns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Take the median over the turns; of the ratio, also how far it spreads."""
+def summarise(turns: Sequence[Mapping[str, Any]], *, live: bool) -> dict[str, float]:
+    """Sum up the turns: medians, except drops, which are added up.
+
+    Where the source sets the pace, the frames a second are its own, and no ratio is made of them.
+    """
     lines, bares = [turn["line"] for turn in turns], [turn["bare"] for turn in turns]
     ratios = [a["fps"] / b["fps"] for a, b in zip(lines, bares, strict=True)]
 
     def median(values: Sequence[float]) -> float:
         return round(statistics.median(values), 3)
 
-    return {
-        "fps": median([one["fps"] for one in lines]),
-        "bare_fps": median([one["fps"] for one in bares]),
+    of_bare = {} if live else {
         "fps_over_bare": median(ratios),
         "fps_over_bare_least": round(min(ratios), 3),
         "fps_over_bare_most": round(max(ratios), 3),
+    }  # fmt: skip
+    return {
+        "frames": min(one["frames"] for one in lines),
+        "fps": median([one["fps"] for one in lines]),
+        "bare_fps": median([one["fps"] for one in bares]),
+        **of_bare,
         **{
             f"end_to_end_{part}_ms": median([one["end_to_end_ms"][part] for one in lines])
             for part in ("p50", "p95", "p99", "p99_9", "max")
         },
         "bare_latency_p50_ms": median([one["latency_p50_ms"] for one in bares]),
         "cpu_ms": median([one["cpu_ms"] for one in lines]),
-        "other_cpu_ms": median([one["other_cpu_ms"] for one in lines]),
+        "bare_cpu_ms": median([one["cpu_ms"] for one in bares]),
+        "own_cpu_ms": median([one["own_cpu_ms"] for one in lines]),
         "drops": sum(one["drops"] for one in lines),
         "driver_drops": sum(one["driver_drops"] for one in lines),
-        "memory_peak_mib": max(max(one["memory_mib"]) for one in lines),
+        "left_out_by_sinks": sum(sum(one["left_out"].values()) for one in lines),
     }
 
 
@@ -206,21 +239,29 @@ def _read(path: Path) -> dict[str, Any]:
 def _show(record: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> None:
     console = Console(width=100)
     command, summary = record["command"], record["summary"]
-    height, width = command["shape_px"]
+    height, width = record["shape_px"]
+    if command["rate"]:
+        pace = f"real time at {command['rate']:g} fps"
+    else:
+        pace = "live" if record["live"] else "as fast as it can"
     console.print(
         Text(
             f"{command['source']}, {width}x{height} px; {record['engine']} {record['precision']} "
-            f"on {record['device']}, {record['slots']} in work; "
-            + (f"real time at {command['rate']:g} fps" if command["rate"] else "as fast as it can")
-            + f"; sinks: {', '.join(command['sinks']) or 'none'}"
+            f"on {record['device']}, {record['slots']} in work; {pace}; "
+            f"sinks: {', '.join(command['sinks']) or 'none (and no outlines)'}"
         ),
         soft_wrap=True,
     )
+    if summary["frames"] < command["frames"]:
+        console.print(f"only {summary['frames']:g} frames were there to be counted")
     stages = Table("stage, ms", "p50", "p95", "p99", "p99.9", "max")
     last = record["turns"][-1]["line"]
     for name, spread in {**last["stages_ms"], "end to end": last["end_to_end_ms"]}.items():
         stages.add_row(name, *(f"{value:.3f}" for value in spread.values()))
-    stages.caption = "of the last turn"
+    stages.caption = (
+        "of the last turn; end to end: from capture (live) or from prepare, so without read and "
+        "wait; infer: until the answer was taken, other frames being in work meanwhile"
+    )
     console.print(stages)
 
     heads = ["", "now"] + (["earlier", "change"] if earlier else [])
@@ -231,7 +272,7 @@ def _show(record: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> None:
             before = earlier["summary"].get(name)
             row += ["", ""] if before is None else [f"{before:g}", _change(before, value)]
         table.add_row(*row)
-    table.caption = "medians over the turns"
+    table.caption = "medians over the turns; drops added up; cpu: processor time a frame"
     console.print(table)
     if earlier:
         for note in differences(record, earlier):
@@ -244,7 +285,9 @@ def _change(before: float, now: float) -> str:
 
 def differences(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
     """Say what makes two records hard to compare: another device, model, engine or command."""
-    names = ("device", "engine", "precision", "slots", "model_sha256", "input_px", "command")
+    names = (
+        "device", "engine", "precision", "slots", "model_sha256", "input_px", "shape_px", "command",
+    )  # fmt: skip
     return [
         f"not the same {name.replace('_', ' ')}: {earlier.get(name)} before, {record[name]} now"
         for name in names

@@ -1,6 +1,5 @@
 """``veintrack train``: options become settings, settings become a model file."""
 
-import logging
 import os
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from veintrack.errors import BackendMissingError
+from veintrack.tracker.cli.saying import let_speak
 
 __all__ = ["parse_labels", "train"]
 
@@ -204,9 +204,7 @@ def _load() -> tuple[Any, Any, Any]:
         raise BackendMissingError(
             f'training needs {error.name}, which is not installed: pip install "veintrack[train]"'
         ) from error
-    log = logging.getLogger("veintrack.train")
-    if not log.isEnabledFor(logging.INFO):  # with --debug, more than that is said already
-        log.setLevel(logging.INFO)
+    let_speak("veintrack.train")
     return fit, first_process, TrainSettings
 
 

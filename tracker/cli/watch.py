@@ -17,6 +17,7 @@ from rich.console import Console
 from veintrack._version import __version__
 from veintrack.errors import OutputError, VeintrackError
 from veintrack.tracker.cli.progress import Progress
+from veintrack.tracker.cli.saying import let_speak
 from veintrack.tracker.config import RunConfig
 from veintrack.tracker.frame import Region
 from veintrack.tracker.overlay import NOTICE
@@ -54,6 +55,8 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
     """
     console = Console(stderr=True, quiet=quiet, highlight=False)
     console.print(f"veintrack {__version__}. {NOTICE}")
+    if not quiet:  # what takes long is said: an engine that is built
+        let_speak("veintrack.engines")
     with ExitStack() as stack:
         source = stack.enter_context(_open(config))
         for note in source.info.notes:
@@ -180,7 +183,8 @@ def _track(
                 outcome.ages_ns.append(result.timings.age_ns)
                 outcome.done_ns = result.timings.done_ns
                 progress.show(result, pipeline.drops, source.driver_drops)
-    except VeintrackError as error:  # the source or the engine failed; what came before stands
+    except (VeintrackError, ValueError) as error:
+        # The source or the engine failed, or a frame fits no more; what came before stands.
         outcome.ended = str(error)
         outcome.problems.append(str(error))
     finally:

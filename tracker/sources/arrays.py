@@ -1,5 +1,6 @@
 """Frames that lie in memory: for programs that have them, and to measure what comes after."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -47,8 +48,8 @@ class ArraySource(Closing):
         for picture in pictures:
             if picture.ndim != 2 or picture.dtype != np.uint8:
                 raise ValueError(f"expected (H, W) uint8, got {picture.shape} {picture.dtype}")
-        if not rate_hz > 0:
-            raise ValueError(f"rate_hz must be greater than 0, got {rate_hz}")
+        if not (rate_hz > 0 and math.isfinite(rate_hz)):
+            raise ValueError(f"rate_hz must be greater than 0 and finite, got {rate_hz}")
         if frame_count is not None and frame_count < 1:
             raise ValueError(f"frame_count must be at least 1, got {frame_count}")
         self._pictures = pictures
