@@ -128,14 +128,7 @@ def is_finished(settings: TrainSettings) -> bool:
     stored = settings.output / "settings.json"
     if not stored.is_file():
         return False
-    before = json.loads(stored.read_text())
-    now = json.loads(json.dumps(settings.to_json()))
-    changed = [
-        f"{name} was {before.get(name)}, is {value}"
-        for name, value in now.items()
-        if name not in _FREE and before.get(name) != value
-    ]
-    if changed:
+    if changed := settings.changes_from(json.loads(stored.read_text()), _FREE):
         raise ValueError(
             f"{settings.output} holds a run with other settings ({'; '.join(changed)}): "
             "name another --work, or remove it"

@@ -20,7 +20,7 @@ import numpy as np
 from veintrack.engines.base import Engine
 from veintrack.errors import OutputError
 from veintrack.tracker.frame import F32, FrameResult
-from veintrack.tracker.pipeline import Pipeline, PipelineSettings, slots_for
+from veintrack.tracker.pipeline import Pipeline, PipelineSettings
 from veintrack.tracker.segment import Segmenter
 from veintrack.tracker.sinks.base import Sink, SinkThread
 from veintrack.tracker.sources.base import Source
@@ -195,9 +195,9 @@ def measure_line(line: Line) -> Turn:
     with ExitStack() as stack:
         source = stack.enter_context(line.open_source())
         pipeline = Pipeline(source, segmenter, VeinTracker(), line.settings)
-        patient = slots_for(live=source.info.live, pace=line.settings.pace) is None
         sinks = [_MeteredSink(sink) for sink in line.open_sinks()]
         # Short queues: what waits in a long one would pass for done.
+        patient = not pipeline.newest_only
         threads = [SinkThread(sink, capacity=_QUEUE, patient=patient) for sink in sinks]
         for thread in threads:
             stack.callback(thread.close)

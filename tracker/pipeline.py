@@ -110,6 +110,11 @@ class Pipeline:
     settings : PipelineSettings
         How frames are taken and looked at.
 
+    Attributes
+    ----------
+    newest_only : bool
+        Whether frames that come while the network is busy are passed over; else all are processed.
+
     Raises
     ------
     SourceLostError
@@ -127,11 +132,11 @@ class Pipeline:
         self._source, self._segmenter, self._tracker = source, segmenter, tracker
         if isinstance(self.settings.crop, tuple):  # a crop that cannot fit is told at once
             fit(source.info.shape_px, segmenter.input_shape, self.settings.crop)
-        self._newest_only = slots_for(live=source.info.live, pace=self.settings.pace) == 1
+        self.newest_only = slots_for(live=source.info.live, pace=self.settings.pace) == 1
         # What is newest is answered before anything newer is looked at.
-        self._in_work = 1 if self._newest_only else segmenter.slots
+        self._in_work = 1 if self.newest_only else segmenter.slots
         self._mailbox: Mailbox[_Arrived] = Mailbox(
-            capacity=1 if self._newest_only else _READ_AHEAD, newest_only=self._newest_only
+            capacity=1 if self.newest_only else _READ_AHEAD, newest_only=self.newest_only
         )
         self._stopping = threading.Event()
         self._shape: tuple[int, ...] | None = None
@@ -281,7 +286,7 @@ class Pipeline:
         """From when a frame's age counts: its capture, or its turn where nobody waited for it."""
         if self._source.info.live:
             return frame.capture_ns
-        return frame.arrival_ns if self._newest_only else begun_ns
+        return frame.arrival_ns if self.newest_only else begun_ns
 
     def _scan_area(self, frame: Frame) -> Region:
         if isinstance(self.settings.crop, tuple):

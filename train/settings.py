@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,27 @@ class TrainSettings:
         values = asdict(self) | {"data_sets": [asdict(one) for one in self.data_sets()]}
         return {name: _plain(value) for name, value in values.items()}
 
+    def changes_from(self, before: Mapping[str, Any], free: Collection[str]) -> list[str]:
+        """Say which settings differ from those of a run, and how.
+
+        Parameters
+        ----------
+        before : mapping
+            From that run's `to_json`. A run of an earlier version lacks what came later, and did
+            what is the default now.
+        free : collection of str
+            Names that may differ.
+        """
+        now = self.to_json()
+        defaults = TrainSettings(output=self.output, phantom=1).to_json()
+        before = {name: before.get(name, defaults[name]) for name in now if name not in free}
+        return [
+            f"{name} was {value}, is {now[name]}"
+            for name, value in before.items()
+            # As text: the order of the labels is that of the output channels.
+            if json.dumps(value) != json.dumps(now[name])
+        ]
+
     def check_resumes(self, stored: Path) -> None:
         """Check that a run with the settings stored at `stored` may go on with these.
 
@@ -205,16 +226,7 @@ class TrainSettings:
             before = json.loads(stored.read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"no run to resume: {stored} cannot be read") from error
-        now = self.to_json()
-        # Runs of earlier versions lack what came later, and did what is the default now.
-        defaults = TrainSettings(output=self.output, phantom=1).to_json()
-        before = {name: before.get(name, defaults[name]) for name in now if name not in _FREE}
-        changed = [
-            f"{name} was {value}, is {now[name]}"
-            for name, value in before.items()
-            # As text: the order of the labels is that of the output channels.
-            if json.dumps(value) != json.dumps(now[name])
-        ]
+        changed = self.changes_from(before, _FREE)
         if changed:
             raise ValueError(
                 f"this run cannot be resumed with other settings: {'; '.join(changed)}"

@@ -68,14 +68,11 @@ def bench(
     earlier = _read(compare) if compare else None
     if json_file is not None:
         check_free([json_file], overwrite=True)
-    record = _measure(wish, {"model": model} | _engine_options(engine, precision, device))
+    how = {"model": model, "engine": engine, "precision": precision, "device": device}
+    record = _measure(wish, how)
     _show(record, earlier)
     if json_file is not None:
         write(json_file, json.dumps(record, indent=2))
-
-
-def _engine_options(engine: str, precision: str, device: str) -> dict[str, str]:
-    return {"engine": engine, "precision": precision, "device": device}
 
 
 def _check(wish: Mapping[str, Any]) -> None:

@@ -169,8 +169,7 @@ def _track(
 ) -> _Outcome:
     """Run the loop to its end, whatever that is, and close every sink and view."""
     outcome = _Outcome()
-    patient = not source.info.live and config.pace == "asap"
-    sinks = _open_sinks(config, folder, patient=patient)
+    sinks = _open_sinks(config, folder, patient=not pipeline.newest_only)
     outlets: list[SinkThread | WindowView] = [*sinks, *views]
     total = config.max_frames or source.info.frame_count
     try:
