@@ -31,8 +31,8 @@ def mahalanobis2(predicted: Sequence[Gaussian], found: Sequence[Detection]) -> t
     log_det : ndarray of shape (T, D)
         Logarithm of the determinant of S.
     """
-    at = np.array([g.position_px for g in predicted])
-    cov = np.array([g.position_cov_px2 for g in predicted])
+    at = np.array([g.mean for g in predicted])[:, :2]
+    cov = np.array([g.cov for g in predicted])[:, :2, :2]
     seen = np.array([d.centroid_px for d in found])
     noise = np.array([d.covariance_px2 for d in found])
     r = seen[None] - at[:, None]
@@ -66,7 +66,8 @@ def associate(predicted: Sequence[Gaussian], found: Sequence[Detection], gate: f
     # Dearer than any set of allowed pairs, so that one is taken only where nothing else is left.
     never = (np.abs(cost[allowed]).sum() + 1) * (min(cost.shape) + 1)
     rows, columns = linear_sum_assignment(np.where(allowed, cost, never))
-    pairs = [(int(t), int(d)) for t, d in zip(rows, columns, strict=True) if allowed[t, d]]
+    made = allowed[rows, columns]
+    pairs = list(zip(rows[made].tolist(), columns[made].tolist(), strict=True))
     tracks, detections = {t for t, _ in pairs}, {d for _, d in pairs}
     return Matches(
         pairs,

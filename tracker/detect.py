@@ -4,19 +4,21 @@ Everything is computed on the network's grid and mapped to the frame at the end:
 more than that, and the grid has a fifth of a frame's pixels.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veintrack.tracker.frame import F32, F64, U8, Detection
+from veintrack.tracker.frame import F32, F64, U8, Detection, Region
 from veintrack.tracker.grid import Grid
 
 __all__ = ["DetectSettings", "axes_of", "detect"]
 
-I32 = NDArray[np.int32]
+_NEW, _THIS, _DONE = 1, 2, 3  # marks of blobs, while they are visited one after the other
+_NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,115 +77,124 @@ def detect(
     """
     x, y, w, h = grid.inner
     inside = probability[y : y + h, x : x + w]
-    mask = (inside >= threshold).view(np.uint8)
-    count, *maps = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    labels, stats = cast("I32", maps[0]), cast("I32", maps[1])
     found = [
-        _describe(inside, labels, label, stats[label], grid, threshold, settings, contours)
-        for label in range(1, count)
-        if stats[label, cv2.CC_STAT_AREA] >= settings.min_area_grid_px2
+        _describe(inside, marks, box, area_px, grid, threshold, settings, contours)
+        for marks, box, area_px in _blobs(inside >= threshold)
+        if area_px >= settings.min_area_grid_px2
     ]
     return tuple(sorted(found, key=lambda d: -d.area_px2))
 
 
-def axes_of(second_moment: F64) -> tuple[float, float, float]:
+def axes_of(xx: float, yy: float, xy: float) -> tuple[float, float, float]:
     """Full axes and direction of the ellipse with these second central moments.
 
     A filled ellipse with semi-axes a and b has the moments a²/4 and b²/4 about its axes.
 
     Parameters
     ----------
-    second_moment : ndarray of shape (2, 2)
-        Mean of ``d dᵀ`` over the shape, d from its centroid.
+    xx, yy, xy : float
+        Means of dx², dy² and dx dy over the shape, (dx, dy) from its centroid.
 
     Returns
     -------
     major, minor : float
-        Full lengths, in the square root of the moment's unit.
+        Full lengths, in the square root of the moments' unit.
     angle_rad : float
         Of the major axis, from +x towards +y, in ``(-pi/2, pi/2]``.
     """
-    xx, yy, xy = second_moment[0, 0], second_moment[1, 1], second_moment[0, 1]
-    mean, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    angle = 0.5 * np.arctan2(2 * xy, xx - yy)
-    major, minor = 4 * np.sqrt(mean + half), 4 * np.sqrt(max(mean - half, 0.0))
-    return float(major), float(minor), float(angle)
+    mean, half = (xx + yy) / 2, math.hypot((xx - yy) / 2, xy)
+    angle = 0.5 * math.atan2(2 * xy, xx - yy)
+    return 4 * math.sqrt(mean + half), 4 * math.sqrt(max(mean - half, 0.0)), angle
+
+
+def _blobs(mask: NDArray[np.bool_]) -> Iterator[tuple[U8, Region, int]]:
+    """Visit the 4-connected blobs of a mask from the top: marks, box and pixels of each.
+
+    The marks are 0 outside all blobs, `_THIS` in the one that is visited, and something else in
+    the others. Filling looks at a blob's own pixels only, labelling at the whole map.
+    """
+    cells = bytearray(mask)
+    marks = np.frombuffer(cells, np.uint8).reshape(mask.shape)
+    at = cells.find(_NEW)
+    while at >= 0:
+        row, column = divmod(at, mask.shape[1])
+        area_px, _, _, (left, top, width, height) = cv2.floodFill(marks, None, (column, row), _THIS)
+        yield marks, (left, top, width, height), area_px
+        cv2.floodFill(marks, None, (column, row), _DONE)
+        at = cells.find(_NEW, at + 1)
 
 
 def _describe(
     probability: F32,
-    labels: I32,
-    label: int,
-    stats: I32,
+    marks: U8,
+    box: Region,
+    area_px: int,
     grid: Grid,
     threshold: float,
     settings: DetectSettings,
     contours: bool,
 ) -> Detection:
-    left, top, width, height = (int(n) for n in stats[:4])
+    left, top, width, height = box
     # One pixel more on each side: the soft edge outside the threshold belongs to the vessel too.
     x0, y0 = max(left - 1, 0), max(top - 1, 0)
     window = np.s_[y0 : top + height + 1, x0 : left + width + 1]
-    own = labels[window] == label
+    seen, marked = probability[window], marks[window]
+    own = marked == _THIS
     near = cv2.dilate(own.view(np.uint8), _NEIGHBOURS).view(bool)
-    others = (labels[window] != 0) & ~own
-    p = np.where(near & ~others, probability[window], np.float32(0)).astype(np.float64)
+    p = np.multiply(seen, near & (own | (marked == 0)), dtype=np.float64)
 
     # How much of each pixel is vessel: a half where the probability is the threshold.
-    coverage = np.minimum(p / (2 * threshold), 1.0)
-    area = float(coverage.sum())
-    xs = np.arange(x0, x0 + p.shape[1], dtype=np.float64)
-    ys = np.arange(y0, y0 + p.shape[0], dtype=np.float64)
-    columns, rows = coverage.sum(0), coverage.sum(1)
-    cx, cy = float(columns @ xs) / area, float(rows @ ys) / area
-    dx, dy = xs - cx, ys - cy
+    shape = cv2.moments(np.minimum(p / (2 * threshold), 1.0))
+    area = shape["m00"]
+    cx, cy = shape["m10"] / area, shape["m01"] / area
     # A pixel is a square, not a point: it spreads by 1/12 px² about its own centre.
-    xx = float(columns @ dx**2) / area + 1 / 12
-    yy = float(rows @ dy**2) / area + 1 / 12
-    xy = float(dy @ coverage @ dx) / area
+    xx, yy = shape["mu20"] / area + 1 / 12, shape["mu02"] / area + 1 / 12
+    xy = shape["mu11"] / area
 
-    per_px = 1 / grid.scale
-    to_frame = np.outer(per_px, per_px)
-    major, minor, angle = axes_of(np.array([[xx, xy], [xy, yy]]) * to_frame)
-    offset = np.array(grid.inner[:2], np.float64)
-    corner = grid.to_frame(np.add(offset, (left - 0.5, top - 0.5)))
+    per_x, per_y = 1 / grid.scale[0], 1 / grid.scale[1]
+    major, minor, angle = axes_of(xx * per_x**2, yy * per_y**2, xy * per_x * per_y)
+    inner_x, inner_y = grid.inner[:2]
+    vxx, vyy, vxy = _centroid_covariance(p, cx, cy, area, settings)
+    floor_px2 = settings.noise_floor_px**2
+    across = vxy * per_x * per_y
     return Detection(
-        centroid_px=grid.to_frame(np.add(offset, (cx, cy))),
-        covariance_px2=_centroid_covariance(p, dx, dy, area, settings) * to_frame
-        + settings.noise_floor_px**2 * np.eye(2),
-        area_px2=area * float(np.prod(per_px)),
+        centroid_px=np.array(grid.to_frame(inner_x + x0 + cx, inner_y + y0 + cy)),
+        covariance_px2=np.array(
+            [(vxx * per_x**2 + floor_px2, across), (across, vyy * per_y**2 + floor_px2)]
+        ),
+        area_px2=area * per_x * per_y,
         axes_px=(major, minor),
         angle_rad=angle,
-        score=float(probability[window][own].mean()),
+        score=float(seen[own].sum() / area_px),
         box_px=(
-            float(corner[0]),
-            float(corner[1]),
-            float(width * per_px[0]),
-            float(height * per_px[1]),
+            *grid.to_frame(inner_x + left - 0.5, inner_y + top - 0.5),
+            width * per_x,
+            height * per_y,
         ),
-        contour_px=_trace(p, threshold, np.add(offset, (x0, y0)), grid) if contours else None,
+        contour_px=_trace(p, threshold, inner_x + x0, inner_y + y0, grid) if contours else None,
     )
 
 
-_NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
-
-
-def _centroid_covariance(p: F64, dx: F64, dy: F64, area: float, settings: DetectSettings) -> F64:
-    """Variance of the centroid when each pixel is vessel with probability p.
+def _centroid_covariance(
+    p: F64, cx: float, cy: float, area: float, settings: DetectSettings
+) -> tuple[float, float, float]:
+    """Variances of the centroid (x, y) and covariance when each pixel is vessel with probability p.
 
     A pixel's membership has the variance p(1 - p); moving it in or out moves the centroid by its
     distance over the area (first-order propagation). Errors that move together over an area add
     in proportion to it. Only uncertain pixels - the blurred edge - contribute.
     """
-    variance = p * (1 - p)
-    columns, rows = variance.sum(0), variance.sum(1)
-    xy = dy @ variance @ dx
-    moment = np.array([[columns @ dx**2, xy], [xy, rows @ dy**2]])
-    covariance: F64 = settings.edge_correlation_grid_px2 * moment / area**2
-    return covariance
+    edge = cv2.moments(p * (1 - p))
+    total, x, y = edge["m00"], edge["m10"], edge["m01"]
+    factor = settings.edge_correlation_grid_px2 / area**2
+    return (
+        factor * (edge["m20"] - 2 * cx * x + cx * cx * total),
+        factor * (edge["m02"] - 2 * cy * y + cy * cy * total),
+        factor * (edge["m11"] - cx * y - cy * x + cx * cy * total),
+    )
 
 
-def _trace(p: F64, threshold: float, origin: F64, grid: Grid) -> F32:
+def _trace(p: F64, threshold: float, left: int, top: int, grid: Grid) -> F32:
     """Outline at the threshold, traced on a four times finer map, in frame px."""
     fine = cv2.resize(
         np.pad(p, 1).astype(np.float32), None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR
@@ -193,5 +204,5 @@ def _trace(p: F64, threshold: float, origin: F64, grid: Grid) -> F32:
     )
     # A quarter of a grid pixel is less than the outline's error, and saves most of its points.
     outline = cv2.approxPolyDP(max(found, key=cv2.contourArea), 1.0, closed=True)[:, 0, :]
-    at_grid = (outline.astype(np.float64) + 0.5) / 4 - 1.5 + origin
-    return grid.to_frame(at_grid).astype(np.float32)
+    x, y = (outline.T.astype(np.float64) + 0.5) / 4 - 1.5
+    return np.column_stack(grid.to_frame(x + left, y + top)).astype(np.float32)

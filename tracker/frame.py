@@ -6,6 +6,7 @@ the right, y with depth, and the centre of the top left pixel is ``(0, 0)``. Spa
 of nanoseconds.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -72,7 +73,7 @@ class Frame:
         if self.index < 0:
             raise ValueError(f"index must not be negative, got {self.index}")
         if self.spacing_mm is not None and not all(
-            np.isfinite(mm) and mm > 0 for mm in self.spacing_mm
+            math.isfinite(mm) and mm > 0 for mm in self.spacing_mm
         ):
             raise ValueError(f"spacing_mm must be positive and finite, got {self.spacing_mm}")
 
@@ -111,7 +112,7 @@ class Detection:
     contour_px: F32 | None = None
 
     def __post_init__(self) -> None:
-        if self.centroid_px.shape != (2,) or not np.isfinite(self.centroid_px).all():
+        if self.centroid_px.shape != (2,) or not all(map(math.isfinite, self.centroid_px)):
             raise ValueError(f"centroid_px must be two finite numbers, got {self.centroid_px}")
         if self.covariance_px2.shape != (2, 2):
             raise ValueError(f"covariance_px2 must be (2, 2), got {self.covariance_px2.shape}")

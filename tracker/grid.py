@@ -8,6 +8,7 @@ keeps edges on edges: ``x_grid = (x + 0.5) * scale - 0.5 + offset``.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from veintrack.tracker.frame import F32, F64, U8, Region
 
 __all__ = ["Grid", "fit", "image_to_grid", "mask_to_grid", "probability_to_frame"]
+
+T = TypeVar("T", float, F64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +39,25 @@ class Grid:
     inner: tuple[int, int, int, int]
 
     @property
-    def scale(self) -> F64:
+    def scale(self) -> tuple[float, float]:
         """Grid pixels per frame pixel, ``(x, y)``; the two differ by rounding only."""
-        return np.array(
-            [self.inner[2] / self.region[2], self.inner[3] / self.region[3]], np.float64
+        return self.inner[2] / self.region[2], self.inner[3] / self.region[3]
+
+    def to_frame(self, x_grid: T, y_grid: T) -> tuple[T, T]:
+        """Map coordinates on the grid, numbers or arrays, to the frame's."""
+        scale_x, scale_y = self.scale
+        return (
+            (x_grid + 0.5 - self.inner[0]) / scale_x - 0.5 + self.region[0],
+            (y_grid + 0.5 - self.inner[1]) / scale_y - 0.5 + self.region[1],
         )
 
-    def to_frame(self, xy_grid: F64) -> F64:
-        """Map grid coordinates, shape (..., 2), to frame coordinates."""
-        inner, region = np.array(self.inner[:2]), np.array(self.region[:2])
-        mapped: F64 = (xy_grid + 0.5 - inner) / self.scale - 0.5 + region
-        return mapped
-
-    def to_grid(self, xy_frame: F64) -> F64:
-        """Map frame coordinates, shape (..., 2), to grid coordinates."""
-        inner, region = np.array(self.inner[:2]), np.array(self.region[:2])
-        mapped: F64 = (xy_frame + 0.5 - region) * self.scale - 0.5 + inner
-        return mapped
+    def to_grid(self, x_frame: T, y_frame: T) -> tuple[T, T]:
+        """Map coordinates in the frame, numbers or arrays, to the grid's."""
+        scale_x, scale_y = self.scale
+        return (
+            (x_frame + 0.5 - self.region[0]) * scale_x - 0.5 + self.inner[0],
+            (y_frame + 0.5 - self.region[1]) * scale_y - 0.5 + self.inner[1],
+        )
 
 
 def fit(

@@ -1,14 +1,17 @@
 """A constant-velocity Kalman filter for one point in the image.
 
-The state is ``[x, y, vx, vy]`` in px and px/s. The functions are pure: they take a
-:class:`Gaussian` and return a new one. The algebra is filterpy's; its update is the Joseph form,
-which keeps the covariance symmetric and non-negative under rounding.
+The state is ``[x, y, vx, vy]`` in px and px/s. The functions are pure: they take Gaussians and
+return new ones. The algebra is filterpy's; its update is the Joseph form, which keeps the
+covariance symmetric and non-negative under rounding.
+
+On matrices this small, filterpy costs what its calls cost. So the states of all tracks are handed
+to it together where they are many.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from filterpy.common import Q_continuous_white_noise
 from filterpy.kalman import predict as _predict
 from filterpy.kalman import update as _update
 
@@ -16,7 +19,8 @@ from veintrack.tracker.frame import F64
 
 __all__ = ["Gaussian", "Step", "birth", "predict", "step", "update"]
 
-_H = np.eye(2, 4)  # a detection measures x and y, not the velocity
+_TOGETHER = 8  # states that one call updates: its matrices grow as the square
+_H = np.kron(np.eye(_TOGETHER), np.eye(2, 4))  # a detection measures x and y, not the velocity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +82,11 @@ def step(dt_s: float, accel_psd_px2_s3: float) -> Step:
     """
     if dt_s < 0:
         raise ValueError(f"dt_s must not be negative, got {dt_s}")
-    transition = np.eye(4)
-    transition[0, 2] = transition[1, 3] = dt_s
-    noise = Q_continuous_white_noise(2, dt_s, accel_psd_px2_s3, block_size=2, order_by_dim=False)
-    return Step(transition, noise)
+    a, b, c = (accel_psd_px2_s3 * part for part in (dt_s**3 / 3, dt_s**2 / 2, dt_s))
+    return Step(
+        np.array([[1.0, 0, dt_s, 0], [0, 1, 0, dt_s], [0, 0, 1, 0], [0, 0, 0, 1]]),
+        np.array([[a, 0, b, 0], [0, a, 0, b], [b, 0, c, 0], [0, b, 0, c]]),
+    )
 
 
 def birth(xy_px: F64, noise_px2: F64, speed_px_s: float) -> Gaussian:
@@ -102,23 +107,59 @@ def birth(xy_px: F64, noise_px2: F64, speed_px_s: float) -> Gaussian:
     return Gaussian(np.array([*xy_px, 0.0, 0.0]), cov)
 
 
-def predict(prior: Gaussian, move: Step) -> Gaussian:
-    """Move the state forward in time."""
-    mean, cov = _predict(prior.mean, prior.cov, F=move.transition, Q=move.noise)
-    return Gaussian(mean, cov)
+def predict(priors: Sequence[Gaussian], move: Step) -> list[Gaussian]:
+    """Move states forward in time."""
+    if not priors:
+        return []
+    # numpy.dot, by which filterpy multiplies, takes a stack as its second factor and moves the
+    # stack's axis behind the first factor's rows: (4, 4) times (T, 4, 4) is (4, T, 4).
+    means, covs = _predict(
+        np.array([g.mean for g in priors]).T,
+        np.array([g.cov for g in priors]),
+        F=move.transition,
+        Q=move.noise[:, None],
+    )
+    return [Gaussian(means[:, i], covs[:, i]) for i in range(len(priors))]
 
 
-def update(prior: Gaussian, xy_px: F64, noise_px2: F64) -> Gaussian:
-    """Blend in one measured centroid.
+def update(
+    priors: Sequence[Gaussian], xy_px: Sequence[F64], noise_px2: Sequence[F64]
+) -> list[Gaussian]:
+    """Blend one measured centroid into each state.
 
     Parameters
     ----------
-    prior : Gaussian
-        Predicted state at the time of the measurement.
-    xy_px : ndarray of shape (2,)
-        Measured centroid.
-    noise_px2 : ndarray of shape (2, 2)
-        Its covariance.
+    priors : sequence of Gaussian
+        Predicted states at the time of the measurement, independent of each other.
+    xy_px : sequence of ndarray of shape (2,)
+        Measured centroids.
+    noise_px2 : sequence of ndarray of shape (2, 2)
+        Their covariances.
     """
-    mean, cov = _update(prior.mean, prior.cov, xy_px, noise_px2, H=_H)
-    return Gaussian(mean, (cov + cov.T) / 2)
+    groups = (slice(i, i + _TOGETHER) for i in range(0, len(priors), _TOGETHER))
+    return [g for k in groups for g in _update_together(priors[k], xy_px[k], noise_px2[k])]
+
+
+def _update_together(
+    priors: Sequence[Gaussian], xy_px: Sequence[F64], noise_px2: Sequence[F64]
+) -> list[Gaussian]:
+    """Update independent states as one: their joint covariance is block-diagonal, and stays so."""
+    count = len(priors)
+    mean, cov = _update(
+        np.concatenate([g.mean for g in priors]),
+        _diagonal([g.cov for g in priors]),
+        np.concatenate(xy_px),
+        _diagonal(noise_px2),
+        H=_H[: 2 * count, : 4 * count],
+    )
+    each = [slice(4 * i, 4 * i + 4) for i in range(count)]
+    return [Gaussian(mean[i], (cov[i, i] + cov[i, i].T) / 2) for i in each]
+
+
+def _diagonal(blocks: Sequence[F64]) -> F64:
+    """Lay square blocks of one size along the diagonal of a matrix of zeros."""
+    size = len(blocks[0])
+    matrix = np.zeros((size * len(blocks), size * len(blocks)))
+    for i, block in enumerate(blocks):
+        matrix[size * i : size * (i + 1), size * i : size * (i + 1)] = block
+    return matrix

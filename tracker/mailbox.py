@@ -13,7 +13,8 @@ class Mailbox(Generic[T]):
     """A short queue between one writer and one reader.
 
     Two ways to be full. A live source cannot wait: the oldest item makes room for the newest and
-    is counted, so a slow reader skips frames and never lags. A file can: the writer waits.
+    is counted, so a slow reader skips frames and never lags. A file can: the writer waits until
+    half of the room is free.
 
     Parameters
     ----------
@@ -87,7 +88,9 @@ class Mailbox(Generic[T]):
                     raise self._error
                 return None
             item = self._items.popleft()
-            self._changed.notify_all()
+            # Waking a thread costs more than storing an item: let it store several in one go.
+            if len(self._items) <= self._capacity // 2:
+                self._changed.notify_all()
             return item
 
     def close(self) -> None:

@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from veintrack.tracker.detect import axes_of
 from veintrack.tracker.frame import Detection, Measurement, Spacing
 
@@ -28,24 +26,22 @@ def measure(detection: Detection, spacing_mm: Spacing | None, top_px: float = 0.
     millimetres, so the axes are computed anew from the scaled second moments.
     """
     major_px, minor_px = detection.axes_px
-    angle = detection.angle_rad
-    size = Measurement(
+    angle_deg = math.degrees(detection.angle_rad)
+    if spacing_mm is None:
+        return Measurement(detection.area_px2, major_px, minor_px, angle_deg)
+    row_mm, col_mm = spacing_mm
+    along, across = (major_px / 4) ** 2, (minor_px / 4) ** 2
+    cos, sin = math.cos(detection.angle_rad), math.sin(detection.angle_rad)
+    major_mm, minor_mm, _ = axes_of(
+        (along * cos**2 + across * sin**2) * col_mm**2,
+        (along * sin**2 + across * cos**2) * row_mm**2,
+        (along - across) * sin * cos * row_mm * col_mm,
+    )
+    return Measurement(
         area_px2=detection.area_px2,
         major_px=major_px,
         minor_px=minor_px,
-        angle_deg=math.degrees(angle),
-    )
-    if spacing_mm is None:
-        return size
-    row_mm, col_mm = spacing_mm
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    moment_px2 = turn @ np.diag([major_px**2, minor_px**2]) @ turn.T / 16
-    major_mm, minor_mm, _ = axes_of(moment_px2 * np.outer((col_mm, row_mm), (col_mm, row_mm)))
-    return Measurement(
-        area_px2=size.area_px2,
-        major_px=major_px,
-        minor_px=minor_px,
-        angle_deg=size.angle_deg,
+        angle_deg=angle_deg,
         depth_mm=(float(detection.centroid_px[1]) + 0.5 - top_px) * row_mm,
         area_mm2=detection.area_px2 * row_mm * col_mm,
         major_mm=major_mm,

@@ -124,8 +124,9 @@ class VeinTracker:
             )
         self._predict(capture_ns)
         matches = associate([life.state for life in self._lives], detections, self.settings.gate)
-        for index, found in matches.pairs:
-            self._see(self._lives[index], detections[found], capture_ns)
+        self._see(
+            [(self._lives[index], detections[found]) for index, found in matches.pairs], capture_ns
+        )
         for index in matches.free_tracks:
             self._miss(self._lives[index], capture_ns)
         for found in matches.free_detections:
@@ -138,19 +139,22 @@ class VeinTracker:
     def _predict(self, capture_ns: int) -> None:
         dt_s = 0.0 if self._now_ns is None else (capture_ns - self._now_ns) * 1e-9
         self._now_ns = capture_ns
-        if not self._lives:
-            return
         move = kalman.step(dt_s, self.settings.accel_psd_px2_s3)
-        for life in self._lives:
-            life.state = kalman.predict(life.state, move)
-            life.seen_now = False
+        moved = kalman.predict([life.state for life in self._lives], move)
+        for life, state in zip(self._lives, moved, strict=True):
+            life.state, life.seen_now = state, False
 
-    def _see(self, life: _Life, found: Detection, capture_ns: int) -> None:
-        life.state = kalman.update(life.state, found.centroid_px, found.covariance_px2)
-        life.hits += 1
-        life.seen_ns, life.seen_now = capture_ns, True
-        life.last = found
-        self._promote(life)
+    def _see(self, pairs: Sequence[tuple[_Life, Detection]], capture_ns: int) -> None:
+        states = kalman.update(
+            [life.state for life, _ in pairs],
+            [found.centroid_px for _, found in pairs],
+            [found.covariance_px2 for _, found in pairs],
+        )
+        for (life, found), state in zip(pairs, states, strict=True):
+            life.state, life.last = state, found
+            life.hits += 1
+            life.seen_ns, life.seen_now = capture_ns, True
+            self._promote(life)
 
     def _promote(self, life: _Life) -> None:
         if life.status is TrackStatus.COASTING:
@@ -180,15 +184,17 @@ class VeinTracker:
 
 def _snapshot(life: _Life, spacing_mm: Spacing | None, top_px: float) -> Track:
     seen = life.last if life.seen_now else None
-    dx, dy = life.state.position_px - life.last.centroid_px
-    left, top, width, height = life.last.box_px
+    box_px = life.last.box_px
+    if seen is None:
+        dx, dy = (life.state.position_px - life.last.centroid_px).tolist()
+        box_px = (box_px[0] + dx, box_px[1] + dy, box_px[2], box_px[3])
     return Track(
         id=life.id,
         status=life.status,
         centroid_px=life.state.position_px,
         velocity_px_s=life.state.mean[2:],
         covariance_px2=life.state.position_cov_px2,
-        box_px=life.last.box_px if seen else (left + dx, top + dy, width, height),
+        box_px=box_px,
         score=life.last.score,
         detection=seen,
         measurement=measure(seen, spacing_mm, top_px) if seen else None,

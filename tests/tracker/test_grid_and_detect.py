@@ -2,11 +2,14 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 
 from veintrack.tracker.detect import DetectSettings, axes_of, detect
 from veintrack.tracker.frame import F64, U8
@@ -85,10 +88,11 @@ def test_mapping_to_the_grid_and_back_is_the_identity(
     height: int, width: int, rows: int, columns: int
 ) -> None:
     grid = fit((height, width), (32 * rows, 32 * columns))
-    points = np.array([[0.0, 0.0], [width - 1.0, height - 1.0], [width / 3, height / 7]])
-    assert_allclose(grid.to_frame(grid.to_grid(points)), points, atol=1e-9)
-    corner = grid.to_grid(np.array([-0.5, -0.5]))
-    assert_allclose(corner, np.array(grid.inner[:2]) - 0.5)
+    x, y = np.array([0.0, width - 1.0, width / 3]), np.array([0.0, height - 1.0, height / 7])
+    assert_allclose(grid.to_frame(*grid.to_grid(x, y)), (x, y), atol=1e-9)
+    left, top, w, h = grid.inner
+    assert grid.to_grid(-0.5, -0.5) == (left - 0.5, top - 0.5)
+    assert_allclose(grid.to_frame(left + w - 0.5, top + h - 0.5), (width - 0.5, height - 0.5))
 
 
 def test_a_crop_moves_nothing() -> None:
@@ -130,6 +134,38 @@ def test_blobs_are_told_apart_sorted_by_size_and_small_ones_left_out() -> None:
     assert [round(d.area_px2, -2) for d in found] == [2800, 300]
 
 
+@given(arrays(np.bool_, (24, 32)))
+def test_blobs_are_those_that_labelling_the_whole_map_finds(mask: NDArray[np.bool_]) -> None:
+    grid = fit((24, 32), (32, 32))
+    probability = np.zeros((32, 32), np.float32)
+    probability[4:28] = mask
+    found = detect(probability, grid, 0.5, DetectSettings(min_area_grid_px2=4))
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
+    boxes = [
+        (left - 0.5, top - 0.5, width, height)
+        for left, top, width, height, area in stats[1:count].tolist()
+        if area >= 4
+    ]
+    assert sorted(d.box_px for d in found) == sorted(boxes)
+
+
+def test_the_centroid_and_its_covariance_are_sums_over_the_pixels() -> None:
+    rows, columns = np.mgrid[:256, :256].astype(np.float64)
+    distance = np.hypot((columns - 180.3) / 1.7, rows - 60.8) - 15
+    p = (1 / (1 + np.exp(distance / 1.5))).astype(np.float32)
+    p[p < 0.3] = 0  # so that all of it lies within a pixel of the blob
+    (found,) = detect(p, fit((512, 512), (256, 256)), 0.31)
+
+    weight = np.minimum(p / 0.62, 1.0)
+    xy = np.stack([columns, rows])
+    centroid = (weight * xy).sum((1, 2)) / weight.sum()
+    assert_allclose(found.centroid_px, 2 * (centroid + 0.5) - 0.5, rtol=1e-6)
+    d = xy - centroid[:, None, None]
+    moment = np.einsum("ihw,jhw,hw->ij", d, d, p * (1 - p))
+    expected = 4 * 16 * moment / weight.sum() ** 2 + 0.3**2 * np.eye(2)
+    assert_allclose(found.covariance_px2, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_a_neighbours_soft_edge_does_not_pull_the_centroid() -> None:
     alone = ellipse((256, 256), 100, 100, 20, 20, 0).astype(np.float32)
     beside = alone.copy()
@@ -158,7 +194,7 @@ def test_a_blurred_edge_makes_the_centroid_less_certain() -> None:
 def test_axes_of_second_moments_in_closed_form(a: float, b: float, angle: float) -> None:
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     moments: F64 = turn @ np.diag([a**2 / 4, b**2 / 4]) @ turn.T
-    major, minor, found_angle = axes_of(moments)
+    major, minor, found_angle = axes_of(moments[0, 0], moments[1, 1], moments[0, 1])
     assert (major, minor) == pytest.approx((2 * max(a, b), 2 * min(a, b)), rel=1e-6, abs=1e-3)
     if a > 1.01 * b:
         assert math.cos(2 * (found_angle - angle)) == pytest.approx(1, abs=1e-4)
