@@ -36,6 +36,7 @@ __all__ = [
     "facts_of",
     "load",
     "load_or_build",
+    "path_of",
     "prune",
     "quarantine",
     "store",
@@ -211,6 +212,11 @@ def facts_of(key: Key) -> dict[str, Any]:
     """Read what was written down about an entry; empty where there is none."""
     record = _record(_Files.of(key))
     return record["facts"] if record else {}
+
+
+def path_of(key: Key) -> Path:
+    """Say where the compiled form of an entry lies, or would lie."""
+    return _Files.of(key).blob
 
 
 def annotate(key: Key, facts: Mapping[str, Any]) -> None:

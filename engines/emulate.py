@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from veintrack.engines.base import F32, U8
+from veintrack.engines.graph import replace
 from veintrack.engines.half import FP16_MAX
 from veintrack.engines.model import INPUT, OUTPUT
 
@@ -132,9 +133,7 @@ def _in_fp32(half: bytes, *, rounded: bool) -> Any:
                 node.output[place] = exact
                 nodes.append(helper.make_node("Cast", [exact], [stored], to=_HALF))
                 nodes.append(helper.make_node("Cast", [stored], [name], to=_FLOAT))
-    kept = list(nodes)
-    del graph.node[:]
-    graph.node.extend(kept)
+    replace(graph.node, nodes)
     return model
 
 

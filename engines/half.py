@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from veintrack.engines.graph import casts_to_float, plain_constants, replace
 from veintrack.engines.model import INPUT
 from veintrack.errors import EngineError
 
@@ -57,15 +57,15 @@ def half_onnx(data: bytes, *, keep_fp32: Collection[str] = ()) -> bytes:
     model = onnx.load_from_string(data)
     graph = model.graph
     _check(graph, keep_fp32)
-    _plain_constants(graph)
+    plain_constants(graph)
     outputs = [value.name for value in graph.output if _is_float(value)]
     conversion = _Conversion(model, keep_fp32)
     nodes = [new for node in graph.node for new in conversion.convert(node, outputs)]
     nodes += [_cast(_inner(name), name, _FLOAT) for name in outputs]
     conversion.refuse_overflow()
-    _replace(graph.node, nodes)
-    _replace(graph.initializer, conversion.constants.values())
-    _replace(graph.value_info, ())
+    replace(graph.node, nodes)
+    replace(graph.initializer, conversion.constants.values())
+    replace(graph.value_info, ())
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -87,19 +87,19 @@ def normalisation(data: bytes) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        For `keep_fp32` of :func:`half_onnx`.
+        For `keep_fp32` of :func:`half_onnx`; nodes without a name are left out.
     """
     import onnx
 
     graph = onnx.load_from_string(data).graph
-    _plain_constants(graph)
+    plain_constants(graph)
     weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
     tensor = INPUT
     found: list[str] = []
     while True:
         readers = [node for node in graph.node if tensor in node.input]
         if len(readers) != 1 or not weights.isdisjoint(readers[0].input):
-            return tuple(found)
+            return tuple(name for name in found if name)
         found.append(readers[0].name)
         tensor = readers[0].output[0]
 
@@ -112,39 +112,6 @@ def _check(graph: Any, keep_fp32: Collection[str]) -> None:
     flow = [n.op_type for n in graph.node for a in n.attribute if a.HasField("g") or a.graphs]
     if flow:
         raise EngineError(f"a model with control flow ({flow[0]}) cannot be converted to FP16")
-
-
-def _plain_constants(graph: Any) -> None:
-    """Turn Constant nodes, and Casts of constants to float, into constants of the graph."""
-    from onnx import numpy_helper
-
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = []
-    for node in graph.node:
-        value = None
-        if node.op_type == "Constant":
-            value = _value_of(node)
-        elif _casts_to_float(node) and node.input[0] in constants:
-            value = numpy_helper.to_array(constants[node.input[0]]).astype(np.float32)
-        if value is None:
-            nodes.append(node)
-        else:
-            constants[node.output[0]] = numpy_helper.from_array(value, node.output[0])
-    _replace(graph.node, nodes)
-    _replace(graph.initializer, constants.values())
-
-
-def _value_of(constant: Any) -> NDArray[Any] | None:
-    """Read the value of a Constant node; None where it is text or sparse."""
-    from onnx import helper, numpy_helper
-
-    (attribute,) = constant.attribute
-    value = helper.get_attribute_value(attribute)
-    if attribute.name == "value":
-        return np.asarray(numpy_helper.to_array(value))
-    types = {"float": np.float32, "floats": np.float32, "int": np.int64, "ints": np.int64}
-    kind = types.get(attribute.name.removeprefix("value_"))
-    return None if kind is None else np.array(value, kind)
 
 
 class _Conversion:
@@ -231,17 +198,13 @@ def _make_half(node: Any) -> None:
     """Change the attributes of a node that say that it makes floats."""
     from onnx import numpy_helper
 
-    if _casts_to_float(node):
+    if casts_to_float(node):
         next(a for a in node.attribute if a.name == "to").i = _HALF
     if node.op_type == "ConstantOfShape":
         for attribute in node.attribute:
             values = numpy_helper.to_array(attribute.t)
             if values.dtype == np.float32:
                 attribute.t.CopyFrom(numpy_helper.from_array(values.astype(np.float16)))
-
-
-def _casts_to_float(node: Any) -> bool:
-    return node.op_type == "Cast" and any(a.name == "to" and a.i == _FLOAT for a in node.attribute)
 
 
 def _is_float(value: Any) -> bool:
@@ -257,9 +220,3 @@ def _cast(source: str, target: str, to: int) -> Any:
     from onnx import helper
 
     return helper.make_node("Cast", [source], [target], f"{target}.cast", to=to)
-
-
-def _replace(part: Any, new: Any) -> None:
-    kept = list(new)
-    del part[:]
-    part.extend(kept)

@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "INPUT",
     "OUTPUT",
+    "QUANTISED_FROM",
     "ModelInfo",
     "metadata_props",
     "read_model_info",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 INPUT, OUTPUT = "frame", "probability"
+QUANTISED_FROM = "veintrack.quantised_from"
 DEFAULT_MODEL = "default"
 _SHIPPED = Path(__file__).parent / "models"
 _KEYS = {
@@ -60,8 +62,14 @@ class ModelInfo:
         Licence of the weights and credit for the data.
     path : Path
         Where it was read from.
+    name : str
+        What to call it.
     sha256 : str
         Of the file's bytes.
+    quantised : bool
+        Whether it computes in INT8.
+    quantised_from : str
+        `sha256` of the model that it was quantised from; empty where that is not known.
     """
 
     version: str
@@ -72,7 +80,10 @@ class ModelInfo:
     metrics: dict[str, Any]
     licence: str
     path: Path
+    name: str
     sha256: str
+    quantised: bool = False
+    quantised_from: str = ""
 
 
 def resolve_model(name: str | Path) -> Path:
@@ -95,8 +106,15 @@ def resolve_model(name: str | Path) -> Path:
     )
 
 
-def read_model_info(path: Path) -> ModelInfo:
+def read_model_info(path: Path, name: str | None = None) -> ModelInfo:
     """Read and check a model file's metadata, inputs and outputs; the weights are not loaded.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str, optional
+        What to call it; the file's name by default.
 
     Raises
     ------
@@ -142,7 +160,10 @@ def read_model_info(path: Path) -> ModelInfo:
             metrics=dict(json.loads(props["metrics"])),
             licence=props["licence"],
             path=path,
+            name=name or path.name,
             sha256=hashlib.sha256(data).hexdigest(),
+            quantised=any(node.op_type == "QuantizeLinear" for node in model.graph.node),
+            quantised_from=props.get(QUANTISED_FROM, ""),
         )
     except (ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: unreadable metadata: {error}") from error

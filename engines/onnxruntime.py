@@ -1,11 +1,11 @@
-"""ONNX Runtime on the CPU, in FP32: the reference that other engines are held against."""
+"""ONNX Runtime on the CPU: in FP32 the reference that other engines are held against."""
 
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from veintrack.engines.base import F32, U8
+from veintrack.engines.base import F32, U8, Progress, chosen_precision
 from veintrack.engines.model import INPUT, OUTPUT, ModelInfo
 from veintrack.errors import EngineError
 
@@ -13,17 +13,25 @@ __all__ = ["OnnxRuntimeEngine"]
 
 
 class OnnxRuntimeEngine:
-    """A network run by ONNX Runtime.
+    """A network run by ONNX Runtime, in FP32, or in INT8 where the model is quantised.
 
     Raises
     ------
     EngineError
-        If another precision than FP32 is asked for, or ONNX Runtime refuses the model.
+        If another precision is asked for, or ONNX Runtime refuses the model.
     """
 
     name = "onnxruntime"
 
     slots = 1
+
+    key = None  # nothing is compiled ahead
+
+    @staticmethod
+    def offers(device: str = "auto") -> tuple[str, ...]:
+        """See `EngineFactory`."""
+        del device
+        return ("fp32", "int8")
 
     def __init__(
         self,
@@ -32,12 +40,12 @@ class OnnxRuntimeEngine:
         precision: str = "auto",
         device: str = "auto",
         slots: int | None = 1,
+        progress: Progress | None = None,
     ) -> None:
+        del progress  # it takes seconds
         del device  # the CPU provider is the only one that is used here
         del slots  # it computes one picture at a time, on all cores
-        if precision not in ("auto", "fp32"):
-            raise EngineError(f"ONNX Runtime offers fp32 here, not {precision}")
-        self.precision = "fp32"
+        self.precision = chosen_precision(self.name, self.offers(), model, precision)
         self.device = "CPU"
         self._frames = np.zeros((1, 1, *model.input_shape), np.uint8)
         options = onnxruntime.SessionOptions()

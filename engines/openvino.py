@@ -1,4 +1,4 @@
-"""OpenVINO: the engine of a plain CPU, in FP32 or BF16."""
+"""OpenVINO: the engine of a plain CPU, in INT8, BF16, FP16 or FP32."""
 
 import contextlib
 import io
@@ -8,14 +8,14 @@ import numpy as np
 import openvino as ov
 
 from veintrack.engines import cache
-from veintrack.engines.base import F32, U8
+from veintrack.engines.base import F32, U8, Progress, chosen_precision
 from veintrack.engines.model import INPUT, ModelInfo
 from veintrack.errors import EngineError
 
 __all__ = ["OpenVINOEngine"]
 
 log = logging.getLogger(__name__)
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"bf16": "bf16", "fp16": "f16", "fp32": "f32"}
 
 
 class OpenVINOEngine:
@@ -25,6 +25,9 @@ class OpenVINOEngine:
     none waits for another's last layer. The first use of a model on a machine compiles it; the
     compiled form is kept in the cache and loads faster afterwards.
 
+    A quantised model computes in INT8; what it leaves in floating point is computed in BF16 where
+    the processor does.
+
     Raises
     ------
     EngineError
@@ -33,6 +36,13 @@ class OpenVINOEngine:
 
     name = "openvino"
 
+    @staticmethod
+    def offers(device: str = "auto") -> tuple[str, ...]:
+        """List the precisions that the CPU computes natively, and FP32; see `EngineFactory`."""
+        del device
+        native = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return tuple(p for p in ("int8", *_HINTS) if p == "fp32" or p.upper() in native)
+
     def __init__(
         self,
         model: ModelInfo,
@@ -40,13 +50,16 @@ class OpenVINOEngine:
         precision: str = "auto",
         device: str = "auto",
         slots: int | None = 1,
+        progress: Progress | None = None,
     ) -> None:
+        del progress  # it takes seconds
         del device  # the CPU is the only one that OpenVINO is used on here
         core = ov.Core()
-        self.precision = _choose_precision(core, precision)
+        self.precision = chosen_precision(self.name, self.offers(), model, precision)
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
         hint = "LATENCY" if slots == 1 else "THROUGHPUT"
-        network = _compile(core, model, self.precision, self.device, hint)
+        self.key = _key(core, model, self.precision, hint)
+        network = _compile(core, model, self.key)
         if slots is None:
             # One more than are computed at once: it is ready when one of them ends.
             slots = 1 + int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -93,37 +106,32 @@ class OpenVINOEngine:
         self._requests = []
 
 
-def _choose_precision(core: ov.Core, precision: str) -> str:
-    native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    offered = [name for name in _HINTS if name == "fp32" or name.upper() in native]
-    if precision == "auto":
-        return offered[-1]
-    if precision not in offered:
-        raise EngineError(
-            f"OpenVINO on this CPU offers {' and '.join(offered)}, not {precision}: "
-            f"use --precision {offered[-1]}"
-        )
-    return precision
-
-
-def _compile(
-    core: ov.Core, model: ModelInfo, precision: str, device: str, hint: str
-) -> ov.CompiledModel:
-    settings = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
-    key = {
+def _key(core: ov.Core, model: ModelInfo, precision: str, hint: str) -> dict[str, str]:
+    """List everything that a compiled form depends on."""
+    floats = precision  # of what is computed in floating point
+    if precision == "int8":
+        native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        floats = "bf16" if "BF16" in native else "fp32"
+    return {
         "library": "openvino",
         "version": ov.get_version(),
         "model_sha256": model.sha256,
-        "device": device,
+        "precision": precision,
+        "device": str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
         "shape": "x".join(str(n) for n in (1, 1, *model.input_shape)),
-        **settings,
+        "PERFORMANCE_HINT": hint,
+        "INFERENCE_PRECISION_HINT": _HINTS[floats],
     }
+
+
+def _compile(core: ov.Core, model: ModelInfo, key: dict[str, str]) -> ov.CompiledModel:
+    settings = {name: value for name, value in key.items() if name.isupper()}
 
     def load(blob: bytes) -> ov.CompiledModel:
         return core.import_model(io.BytesIO(blob), "CPU", settings)
 
     def build() -> bytes:
-        log.info("compiling %s for OpenVINO %s", model.path.name, precision)
+        log.info("compiling %s for OpenVINO in %s", model.name, key["precision"])
         network = core.read_model(model.path)
         network.reshape({INPUT: [1, 1, *model.input_shape]})
         exported = io.BytesIO()
@@ -131,7 +139,7 @@ def _compile(
         return exported.getvalue()
 
     try:
-        return cache.load_or_build(key, load, build, {"model": model.path.name})
+        return cache.load_or_build(key, load, build, {"model": model.name})
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refuses {model.path}: {_first_line(error)}") from error
 

@@ -5,8 +5,8 @@ and where the vessels in it lie.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from veintrack.engines.base import F32, U8, Engine, infer
 
-__all__ = ["Answer", "Parity", "ParityLimits", "compare"]
+__all__ = ["DEFAULT_LIMITS", "Answer", "Parity", "ParityLimits", "compare"]
 
 Answer = Callable[[U8], F32]
 """Frames (1, 1, H, W) of uint8 to probabilities (1, C, H, W) of float32."""
-
-Vessels = tuple[NDArray[np.int64], list[int], NDArray[np.float64]]  # labels, which, centroids
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +32,31 @@ class ParityLimits:
         Least agreement of the masks, in every class.
     centroid_shift_px : float
         Farthest that a vessel may lie from where the reference sees it, in px of the grid.
+    sure : float
+        Mean probability in a vessel from which the reference is sure enough of it for its place to
+        count. The tracker starts no track from a vaguer one, and the place of such a blob is at
+        the mercy of any rounding: on real frames, BF16 moves one by 1.5 px, and none of those of
+        which the network is sure by more than 0.7.
 
     Raises
     ------
     ValueError
-        If `dice` is not between 0 and 1, or `centroid_shift_px` is negative.
+        If `dice` or `sure` is not between 0 and 1, or `centroid_shift_px` is negative.
     """
 
     dice: float = 0.99
     centroid_shift_px: float = 0.5
+    sure: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dice <= 1:
-            raise ValueError(f"dice must lie between 0 and 1, got {self.dice}")
+        for name, value in (("dice", self.dice), ("sure", self.sure)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
         if not self.centroid_shift_px >= 0:
             raise ValueError(f"centroid_shift_px must be 0 or more, got {self.centroid_shift_px}")
+
+
+DEFAULT_LIMITS = ParityLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,10 @@ class Parity:
         Largest and mean absolute difference of a probability. Infinite if an answer holds
         something that is not a number.
     centroid_shift_px : float
-        Farthest distance between the centroids of a vessel that both see, in px of the grid;
-        0 where there is none.
+        Farthest distance between the centroids of a vessel that both see and the reference is sure
+        of (see :class:`ParityLimits`), in px of the grid; 0 where there is none.
+    centroid_shift_mean_px : float
+        The mean of these distances.
     matched, gained, lost : int
         Vessels that both see, that only the engine sees, and that only the reference sees, over all
         frames and classes. Told, but no part of the gate: a vessel of just the least area comes
@@ -79,16 +89,17 @@ class Parity:
     probability_max: float
     probability_mean: float
     centroid_shift_px: float
+    centroid_shift_mean_px: float
     matched: int
     gained: int
     lost: int
     frames: int
 
-    def passes(self, limits: ParityLimits = ParityLimits()) -> bool:
+    def passes(self, limits: ParityLimits = DEFAULT_LIMITS) -> bool:
         """Whether the engine may stand in for the reference."""
         return not self._faults(limits)
 
-    def reason(self, limits: ParityLimits = ParityLimits()) -> str:
+    def reason(self, limits: ParityLimits = DEFAULT_LIMITS) -> str:
         """Say in one line why it passes or does not."""
         faults = self._faults(limits)
         if faults:
@@ -103,6 +114,18 @@ class Parity:
         """Give the fields as JSON values; None for what is infinite."""
         fields = asdict(self) | {"dice": list(self.dice)}
         return {k: None if v == math.inf else v for k, v in fields.items()}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Parity":
+        """Read what :meth:`to_json` gave.
+
+        Raises
+        ------
+        TypeError
+            If fields are missing, or are none of ours.
+        """
+        read: dict[str, Any] = {k: math.inf if v is None else v for k, v in fields.items()}
+        return cls(**read | {"dice": tuple(read.get("dice", ()))})
 
     def _faults(self, limits: ParityLimits) -> list[str]:
         faults = []
@@ -126,6 +149,7 @@ def compare(
     *,
     threshold: float,
     min_area_px: int = 20,
+    sure: float = 0.75,
 ) -> Parity:
     """Hold an engine's answers against the reference's.
 
@@ -139,6 +163,8 @@ def compare(
         Probability from which a pixel counts as vessel.
     min_area_px : int
         Smaller blobs of the mask are no vessels; the tracker leaves them out, too.
+    sure : float
+        See :class:`ParityLimits`.
 
     Raises
     ------
@@ -155,7 +181,7 @@ def compare(
         if expected.shape != got.shape:
             raise ValueError(f"expected an answer of shape {expected.shape}, got {got.shape}")
         tally = tally or _Tally.empty(expected.shape[1])
-        tally.add(expected[0], got[0], threshold, min_area_px)
+        tally.add(expected[0], got[0], threshold, min_area_px, sure)
     if tally is None:
         raise ValueError("frames must hold at least one picture, got none")
     return tally.sum_up()
@@ -174,7 +200,7 @@ class _Tally:
     difference_sum: float = 0.0
     difference_max: float = 0.0
     values: int = 0
-    shift_px: float = 0.0
+    shifts_px: list[float] = field(default_factory=list)
     matched: int = 0
     gained: int = 0
     lost: int = 0
@@ -184,7 +210,7 @@ class _Tally:
     def empty(cls, classes: int) -> "_Tally":
         return cls(np.zeros(classes, np.int64), np.zeros(classes, np.int64))
 
-    def add(self, expected: F32, got: F32, threshold: float, min_area_px: int) -> None:
+    def add(self, expected: F32, got: F32, threshold: float, min_area_px: int, sure: float) -> None:
         self.frames += 1
         with np.errstate(invalid="ignore"):  # infinite less infinite
             difference = np.abs(np.subtract(expected, got, dtype=np.float64))
@@ -199,9 +225,10 @@ class _Tally:
             self._match(
                 _vessels(expected[number], masks[0][number], min_area_px),
                 _vessels(got[number], masks[1][number], min_area_px),
+                sure,
             )
 
-    def _match(self, expected: Vessels, got: Vessels) -> None:
+    def _match(self, expected: "_Vessels", got: "_Vessels", sure: float) -> None:
         """Pair the vessels, one with one, so that they share as many pixels as possible.
 
         Of ways that share as many, the one with the most pairs: their number is then the same
@@ -214,8 +241,11 @@ class _Tally:
         self.matched += len(pairs)
         self.lost += shared.shape[0] - len(pairs)
         self.gained += shared.shape[1] - len(pairs)
-        shifts_px = [float(np.hypot(*(expected[2][i] - got[2][j]))) for i, j in pairs]
-        self.shift_px = max([self.shift_px, *shifts_px])
+        self.shifts_px += [
+            float(np.hypot(*(expected.centroids_px[i] - got.centroids_px[j])))
+            for i, j in pairs
+            if expected.scores[i] >= sure
+        ]
 
     def sum_up(self) -> Parity:
         pairs = zip(self.both, self.either, strict=True)
@@ -223,7 +253,8 @@ class _Tally:
             dice=tuple(float(2 * both / either) if either else 1.0 for both, either in pairs),
             probability_max=self.difference_max,
             probability_mean=self.difference_sum / self.values,
-            centroid_shift_px=self.shift_px,
+            centroid_shift_px=max(self.shifts_px, default=0.0),
+            centroid_shift_mean_px=float(np.mean(self.shifts_px)) if self.shifts_px else 0.0,
             matched=self.matched,
             gained=self.gained,
             lost=self.lost,
@@ -231,7 +262,17 @@ class _Tally:
         )
 
 
-def _vessels(probability: F32, mask: NDArray[np.bool_], min_area_px: int) -> Vessels:
+@dataclass(frozen=True, slots=True)
+class _Vessels:
+    """The blobs of a mask that are large enough."""
+
+    labels: NDArray[np.int64]  # of the pixels
+    which: list[int]  # of the labels
+    centroids_px: NDArray[np.float64]
+    scores: NDArray[np.float64]  # mean probability
+
+
+def _vessels(probability: F32, mask: NDArray[np.bool_], min_area_px: int) -> _Vessels:
     """Find the blobs of a mask that are large enough, with their centroids weighted by probability.
 
     Pixels that touch along an edge belong together, as in the tracker.
@@ -241,13 +282,14 @@ def _vessels(probability: F32, mask: NDArray[np.bool_], min_area_px: int) -> Ves
     large = [label for label in range(1, count + 1) if areas[label] >= min_area_px]
     weight = np.where(np.isfinite(probability), probability, 1).astype(np.float64)
     centroids = np.array(ndimage.center_of_mass(weight, labels, large), np.float64)
-    return labels.astype(np.int64), large, centroids.reshape(-1, 2)
+    scores = np.asarray(ndimage.mean(weight, labels, large), np.float64)
+    return _Vessels(labels.astype(np.int64), large, centroids.reshape(-1, 2), scores)
 
 
-def _shared_px(expected: Vessels, got: Vessels) -> NDArray[np.int64]:
+def _shared_px(expected: _Vessels, got: _Vessels) -> NDArray[np.int64]:
     """Count the pixels that each vessel shares with each of the other answer."""
-    rows, columns = int(expected[0].max()) + 1, int(got[0].max()) + 1
-    together = expected[0] * columns + got[0]
+    rows, columns = int(expected.labels.max()) + 1, int(got.labels.max()) + 1
+    together = expected.labels * columns + got.labels
     counts = np.bincount(together.ravel(), minlength=rows * columns).reshape(rows, columns)
-    shared: NDArray[np.int64] = counts[np.ix_(expected[1], got[1])]
+    shared: NDArray[np.int64] = counts[np.ix_(expected.which, got.which)]
     return shared

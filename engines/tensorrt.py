@@ -11,18 +11,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from veintrack.engines.base import F32, U8
+from veintrack.engines.base import F32, U8, Progress, chosen_precision
 from veintrack.engines.cuda import CudaBackend, abandon, device_index, open_cuda, wait
 from veintrack.engines.model import INPUT, OUTPUT, ModelInfo
 from veintrack.engines.tensorrt_api import call, logger, trt, use
-from veintrack.engines.tensorrt_build import Progress
 from veintrack.engines.tensorrt_plan import KeptKernels, engine_key, load_or_build
 from veintrack.errors import EngineError
 
 __all__ = ["TensorRTEngine", "TensorRTRTXEngine"]
 
 log = logging.getLogger(__name__)
-PRECISIONS = ("fp16", "fp32", "int8")
 _BUSY_SLOTS = 2  # one picture is copied while the other is computed
 _LIMIT_S = 5.0  # a picture takes milliseconds: what takes this long will not come back
 _FIRST_LIMIT_S = 120.0  # TensorRT-RTX compiles its kernels when they first run
@@ -60,6 +58,12 @@ class TensorRTEngine:
 
     library: str | None = None  # the first that is installed
 
+    @staticmethod
+    def offers(device: str = "auto") -> tuple[str, ...]:
+        """See `EngineFactory`. INT8 costs a build of minutes and, without zero points, accuracy."""
+        del device
+        return ("fp16", "fp32", "int8")
+
     def __init__(
         self,
         model: ModelInfo,
@@ -71,7 +75,7 @@ class TensorRTEngine:
         progress: Progress | None = None,
     ) -> None:
         self.name = use(self.library).__name__.replace("_", "-")
-        self.precision = _choose_precision(model, precision)
+        self.precision = chosen_precision(self.name, self.offers(), model, precision)
         self.slots = _BUSY_SLOTS if slots is None else slots
         # First of all the driver: without one, TensorRT's run time ends the process.
         self._cuda = open_cuda(device_index(device))
@@ -92,8 +96,8 @@ class TensorRTEngine:
                     workspace_bytes=workspace_bytes,
                     progress=progress,
                 )
-                key = engine_key(self._cuda, model, self.precision, workspace_bytes)
-                self._kernels = KeptKernels(self._network, key)
+                self.key = engine_key(self._cuda, model, self.precision, workspace_bytes)
+                self._kernels = KeptKernels(self._network, self.key)
                 shape = (1, 1, *model.input_shape)
                 for _ in range(self.slots):
                     context = call(
@@ -243,12 +247,3 @@ class _Slot:
         self._cuda.copy_in(self._frames_there, self.frames, self._stream)
         call("run the network", self._context.execute_async_v3, self._stream.handle)
         self._cuda.copy_out(self._down, self._answer_there, self._stream)
-
-
-def _choose_precision(model: ModelInfo, precision: str) -> str:
-    chosen = PRECISIONS[0] if precision == "auto" else precision
-    if chosen not in PRECISIONS:
-        raise EngineError(f"TensorRT offers {', '.join(PRECISIONS)} here, not {precision}")
-    if chosen == "int8" and b"QuantizeLinear" not in model.path.read_bytes():
-        raise EngineError(f"{model.path} is not quantised: TensorRT cannot run it in int8")
-    return chosen

@@ -4,18 +4,17 @@ What a network computes in is written in the network: an FP16 engine comes from 
 one path serves TensorRT 10, which can choose types itself, and TensorRT 11, which cannot.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from veintrack.engines.base import Progress
 from veintrack.engines.tensorrt_api import call, logger, trt, use
 from veintrack.errors import EngineError
 
-__all__ = ["Plan", "Progress", "ShapeRange", "build_plan", "layer_types"]
+__all__ = ["Plan", "ShapeRange", "build_plan", "layer_types"]
 
 Shape = tuple[int, ...]
-Progress = Callable[[str, int, int], None]
-"""Told the phase, the steps done, and the steps it has. What it raises ends the build."""
 
 
 class Plan(NamedTuple):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from veintrack.engines import cache
+from veintrack.engines.base import Progress
 from veintrack.engines.cuda import CudaBackend, driver_version
 from veintrack.engines.model import INPUT, OUTPUT, ModelInfo
 from veintrack.engines.tensorrt_api import call, trt, use
-from veintrack.engines.tensorrt_build import Progress, ShapeRange, build_plan
+from veintrack.engines.tensorrt_build import ShapeRange, build_plan
 from veintrack.errors import EngineError
 
 __all__ = ["KeptKernels", "engine_key", "load_or_build", "typed_onnx"]
@@ -49,7 +50,7 @@ def load_or_build(
         return network
 
     def build() -> bytes:
-        log.info("building the %s engine of %s for %s", precision, model.path.name, cuda.device)
+        log.info("building the %s engine of %s for %s", precision, model.name, cuda.device)
         times = _timing_key(cuda)
         plan = build_plan(
             typed_onnx(model, precision),
@@ -64,7 +65,7 @@ def load_or_build(
         return plan.engine
 
     key = engine_key(cuda, model, precision, workspace_bytes)
-    return cache.load_or_build(key, load, build, {"model": model.path.name})
+    return cache.load_or_build(key, load, build, {"model": model.name})
 
 
 def engine_key(
@@ -154,6 +155,10 @@ def typed_onnx(model: ModelInfo, precision: str) -> bytes:
         return data
     from veintrack.engines.half import half_onnx, normalisation
 
+    if model.quantised:
+        from veintrack.engines.quantise import symmetric
+
+        data = symmetric(data)
     return half_onnx(data, keep_fp32=normalisation(data))
 
 
@@ -161,9 +166,9 @@ def _conversion(precision: str) -> str:
     """Name the way in which :func:`typed_onnx` changes a model; it takes seconds to do."""
     if precision == "fp32":
         return "none"
-    from veintrack.engines import half
-
-    return hashlib.sha256(Path(half.__file__).read_bytes()).hexdigest()
+    folder = Path(__file__).parent
+    sources = b"".join((folder / f"{n}.py").read_bytes() for n in ("graph", "half", "quantise"))
+    return hashlib.sha256(sources).hexdigest()
 
 
 def _device_key(cuda: CudaBackend) -> dict[str, str]:

@@ -85,5 +85,6 @@ def test_engines_and_tracker_do_not_reach_into_rooms_they_must_not_know() -> Non
     assert "veintrack.train" not in imports("engines")
     outside_cli = [p for p in (ROOT / "tracker").rglob("*.py") if p.parent.name != "cli"]
     assert not [p for p in outside_cli if "veintrack.train" in p.read_text()]
-    opening = [p.name for p in (ROOT / "tracker").rglob("*.py") if "open_engine" in p.read_text()]
+    opening = [p.name for p in outside_cli if "engines.proven" in p.read_text()]
     assert opening == ["segment.py"]
+    assert not [p for p in outside_cli if "open_engine" in p.read_text()]

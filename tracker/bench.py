@@ -2,73 +2,39 @@
 
 Line and bare engine take turns, so that other loads on the machine hit both: their ratio is what
 to read. The first frames of every turn warm up and are not counted.
+
+What the clocks include
+    Frames a second: wall time from the last result of the warm-up to the last one counted, with as
+    many frames in work at both. End to end: from the capture stamp of a live source, or from when a
+    frame of a file was due in real time, to its tracks; as fast as possible, from the start of the
+    frame's processing, as what was read ahead waits for nothing but us. Processor time: all threads
+    of the process in the same span as the frames a second.
 """
 
-import os
-import resource
-import shutil
-import subprocess
+import math
+import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Protocol
 
 from veintrack.engines.base import Engine
 from veintrack.errors import OutputError
-from veintrack.tracker.frame import F32, FrameResult
+from veintrack.tracker.frame import FrameResult
+from veintrack.tracker.machine import resident_mib
+from veintrack.tracker.meters import MeteredEngine, MeteredSink, Spread
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
 from veintrack.tracker.segment import Segmenter
 from veintrack.tracker.sinks.base import Sink, SinkThread
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import VeinTracker
 
-__all__ = [
-    "EXTRA",
-    "STAGES",
-    "Line",
-    "Spread",
-    "Turn",
-    "machine_facts",
-    "measure_bare",
-    "measure_line",
-    "peak_mib",
-    "resident_mib",
-]
+__all__ = ["STAGES", "Line", "Turn", "View", "measure_bare", "measure_line"]
 
 STAGES = ("read", "wait", "prepare", "infer", "detect", "track")
-EXTRA = 16
-"""Frames that a source should hold beyond those that are counted."""
 _QUEUE = 4
-_PARTS = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Where the middle and the tail of some times lie.
-
-    Attributes
-    ----------
-    p50, p95, p99, p99_9, max : float
-        Percentiles, in milliseconds.
-    """
-
-    p50: float
-    p95: float
-    p99: float
-    p99_9: float
-    max: float
-
-    @classmethod
-    def of(cls, times_ns: Sequence[int]) -> "Spread":
-        """Sum up times in nanoseconds; zeros where there are none."""
-        if not times_ns:
-            return cls(*(0.0 for _ in _PARTS))
-        values = np.percentile(np.asarray(times_ns), list(_PARTS.values())) * 1e-6
-        return cls(*(round(float(value), 3) for value in values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +78,14 @@ class Turn:
     memory_mib: list[float]
 
 
+class View(Protocol):
+    """What shows the newest result, on a thread of its own: a window."""
+
+    def put(self, result: FrameResult) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """What a turn runs.
@@ -119,16 +93,20 @@ class Line:
     Attributes
     ----------
     open_source : callable
-        Opens the source anew for each turn. It should hold `EXTRA` frames more than are counted,
-        so that the line is as busy when the clock stops as when it starts.
+        Opens the source anew for each turn. It should go on after the frames that are counted, so
+        that the line is as busy when the clock stops as when it starts; the turn ends by itself.
     segmenter : Segmenter
         Stays open over all turns.
     settings : PipelineSettings
         Pace, crop, contours.
     frames, warm_up : int
-        Results that are counted, and those before them that are not.
+        Results that are counted, at most, and those before them that are not.
+    seconds : float
+        For how long they are counted, at most.
     open_sinks : callable
         Opens the sinks of a turn; none by default.
+    open_views : callable
+        Opens the views of a turn, given what ends it; none by default.
     """
 
     open_source: Callable[[], Source]
@@ -136,48 +114,9 @@ class Line:
     settings: PipelineSettings
     frames: int
     warm_up: int
+    seconds: float = math.inf
     open_sinks: Callable[[], Sequence[Sink]] = tuple
-
-
-class _MeteredEngine:
-    """An engine that says how much of the calling thread's processor time its calls take."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.name, self.precision, self.device = engine.name, engine.precision, engine.device
-        self.slots, self.buffer, self.ready = engine.slots, engine.buffer, engine.ready
-        self.close = engine.close
-        self.cpu_ns = 0
-        self._engine = engine
-
-    def start(self, slot: int) -> None:
-        begun_ns = time.thread_time_ns()
-        self._engine.start(slot)
-        self.cpu_ns += time.thread_time_ns() - begun_ns
-
-    def result(self, slot: int) -> F32:
-        begun_ns = time.thread_time_ns()
-        answer = self._engine.result(slot)
-        self.cpu_ns += time.thread_time_ns() - begun_ns
-        return answer
-
-
-class _MeteredSink:
-    """A sink whose writing is timed."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.name = sink.name
-        self.times_ns: list[int] = []
-        self.cpu_ns = 0
-        self._sink = sink
-
-    def write(self, result: FrameResult) -> None:
-        begun_ns, begun_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-        self._sink.write(result)
-        self.times_ns.append(time.perf_counter_ns() - begun_ns)
-        self.cpu_ns += time.thread_time_ns() - begun_cpu_ns
-
-    def close(self) -> None:
-        self._sink.close()
+    open_views: Callable[[Callable[[], None]], Sequence[View]] = lambda _: ()
 
 
 def measure_line(line: Line) -> Turn:
@@ -190,22 +129,26 @@ def measure_line(line: Line) -> Turn:
     ValueError
         If no frame is left after the warm-up.
     """
-    engine = _MeteredEngine(line.segmenter.engine)
+    engine = MeteredEngine(line.segmenter.engine)
     segmenter = Segmenter(engine, line.segmenter.model, line.segmenter.class_name)
     with ExitStack() as stack:
         source = stack.enter_context(line.open_source())
         pipeline = Pipeline(source, segmenter, VeinTracker(), line.settings)
-        sinks = [_MeteredSink(sink) for sink in line.open_sinks()]
+        sinks = [MeteredSink(sink) for sink in line.open_sinks()]
         # Short queues: what waits in a long one would pass for done.
         patient = not pipeline.newest_only
         threads = [SinkThread(sink, capacity=_QUEUE, patient=patient) for sink in sinks]
-        for thread in threads:
-            stack.callback(thread.close)
+        others = set(threading.enumerate())
+        views = line.open_views(pipeline.stop)
+        view_threads = [one.ident or 0 for one in threading.enumerate() if one not in others]
+        view_clocks = [time.pthread_getcpuclockid(ident) for ident in view_threads]
+        for outlet in (*threads, *views):
+            stack.callback(outlet.close)
 
         def clocks() -> _Clocks:
-            return _Clocks.read(pipeline, source, engine, sinks)
+            return _Clocks.read(pipeline, source, engine, sinks, view_clocks)
 
-        taken = _take(pipeline, threads, line, clocks)
+        taken = _take(pipeline, (*threads, *views), line, clocks)
     for thread in threads:
         if thread.error is not None:
             raise OutputError(f"{thread.name}: {thread.error}") from thread.error
@@ -247,10 +190,13 @@ class _Clocks:
         cls,
         pipeline: Pipeline,
         source: Source,
-        engine: _MeteredEngine,
-        sinks: Sequence[_MeteredSink],
+        engine: MeteredEngine,
+        sinks: Sequence[MeteredSink],
+        view_clocks: Sequence[int],
     ) -> "_Clocks":
         own_ns = time.thread_time_ns() - engine.cpu_ns + pipeline.reader_cpu_ns
+        with suppress(OSError):  # the thread of a view that failed is gone
+            own_ns += sum(map(time.clock_gettime_ns, view_clocks))
         return cls(
             time.perf_counter_ns(),
             time.process_time_ns(),
@@ -260,44 +206,57 @@ class _Clocks:
         )
 
 
+def _no_times() -> "dict[str, array[int]]":
+    return {name: array("q") for name in STAGES}
+
+
 @dataclass(slots=True)
 class _Taken:
-    """What was read off the results of a turn."""
+    """What was read off the results of a turn; 8 bytes a time, so that hours of frames fit."""
 
     begun: _Clocks
     ended: _Clocks
-    stages_ns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in STAGES})
-    ages_ns: list[int] = field(default_factory=list)
+    stages_ns: "dict[str, array[int]]" = field(default_factory=_no_times)
+    ages_ns: "array[int]" = field(default_factory=lambda: array("q"))
     memory_mib: list[float] = field(default_factory=list)
 
 
 def _take(
-    pipeline: Pipeline, threads: Sequence[SinkThread], line: Line, clocks: Callable[[], _Clocks]
+    pipeline: Pipeline,
+    outlets: Sequence[SinkThread | View],
+    line: Line,
+    clocks: Callable[[], _Clocks],
 ) -> _Taken:
-    """Iterate as the main job does, and count the frames between warm-up and the extra ones."""
+    """Iterate as the main job does, count frames after the warm-up, and end when that is enough."""
     now = clocks()
     taken = _Taken(now, now)
+    enough = False
     for number, result in enumerate(pipeline):
-        for thread in threads:
-            thread.put(result)
+        for outlet in outlets:
+            outlet.put(result)
         counted = number - line.warm_up
         if counted == -1:
             taken.begun = clocks()
-        if not 0 <= counted < line.frames:
+        if counted < 0 or enough:
             continue
         for name, times_ns in taken.stages_ns.items():
             times_ns.append(getattr(result.timings, f"{name}_ns"))
         taken.ages_ns.append(result.timings.age_ns)
-        if time.perf_counter_ns() - taken.begun.wall_ns >= len(taken.memory_mib) * 1_000_000_000:
+        passed_s = (time.perf_counter_ns() - taken.begun.wall_ns) * 1e-9
+        if passed_s >= len(taken.memory_mib):
             taken.memory_mib.append(resident_mib())
-        if counted == line.frames - 1:
+        enough = counted + 1 >= line.frames or passed_s >= line.seconds
+        if enough:
             taken.ended = clocks()
-    if len(taken.ages_ns) < line.frames:  # the source ended before
+            pipeline.stop()  # what is in work is still answered
+    if not enough:  # the source ended before
         taken.ended = clocks()
     return taken
 
 
-def measure_bare(engine: Engine, frames: int, warm_up: int) -> dict[str, float]:
+def measure_bare(
+    engine: Engine, frames: int, warm_up: int, seconds: float = math.inf
+) -> dict[str, float]:
     """Time an engine alone: all its slots at work, the answers not looked at.
 
     Parameters
@@ -305,7 +264,9 @@ def measure_bare(engine: Engine, frames: int, warm_up: int) -> dict[str, float]:
     engine : Engine
         With nothing in work; what lies in its buffers is computed.
     frames, warm_up : int
-        How many are counted, and how many are computed before.
+        How many are counted, at most, and how many are computed before.
+    seconds : float
+        For how long they are counted, at most.
 
     Returns
     -------
@@ -318,66 +279,26 @@ def measure_bare(engine: Engine, frames: int, warm_up: int) -> dict[str, float]:
     for slot in range(slots):
         started_ns.append(time.perf_counter_ns())
         engine.start(slot)
-    latencies_ns = []
-    begun_ns = begun_cpu_ns = 0
+    latencies_ns = array("q")
+    begun_ns = begun_cpu_ns = now_ns = 0
     for number in range(warm_up + frames):
         if number == warm_up:
             begun_ns, begun_cpu_ns = time.perf_counter_ns(), time.process_time_ns()
         slot = number % slots
         engine.result(slot)
         now_ns = time.perf_counter_ns()
-        latencies_ns.append(now_ns - started_ns[slot])
+        if number >= warm_up:
+            latencies_ns.append(now_ns - started_ns[slot])
         started_ns[slot] = now_ns
         engine.start(slot)
-    wall_ns, cpu_ns = time.perf_counter_ns() - begun_ns, time.process_time_ns() - begun_cpu_ns
+        if number >= warm_up and now_ns - begun_ns >= seconds * 1e9:
+            break
+    wall_ns, cpu_ns = now_ns - begun_ns, time.process_time_ns() - begun_cpu_ns
     for slot in range(slots):
         engine.result(slot)
+    counted = len(latencies_ns)
     return {
-        "fps": round(frames / (wall_ns * 1e-9), 2),
-        "cpu_ms": round(cpu_ns * 1e-6 / frames, 3),
-        "latency_p50_ms": Spread.of(latencies_ns[-frames:]).p50,
+        "fps": round(counted / (wall_ns * 1e-9), 2),
+        "cpu_ms": round(cpu_ns * 1e-6 / counted, 3),
+        "latency_p50_ms": Spread.of(latencies_ns).p50,
     }
-
-
-def resident_mib() -> float:
-    """Memory that this process holds now, in MiB."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return peak_mib()
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-
-
-def peak_mib() -> float:
-    """Most memory that this process ever held, in MiB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-
-
-def machine_facts() -> dict[str, Any]:
-    """Say on what is measured, as far as the system tells: board, clocks, power mode, load."""
-    facts: dict[str, Any] = {
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "clocks_mhz": _clocks_mhz(),
-    }
-    for name, file in _FACTS.items():
-        with suppress(OSError, UnicodeDecodeError):
-            facts[name] = Path(file).read_bytes().replace(b"\0", b"").decode().strip()
-    if jetson := shutil.which("nvpmodel"):
-        said = subprocess.run([jetson, "-q"], capture_output=True, text=True, check=False)
-        facts["power_mode"] = " ".join(said.stdout.split())
-    return facts
-
-
-_FACTS = {
-    "board": "/proc/device-tree/model",
-    "governor": "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
-}
-
-
-def _clocks_mhz() -> list[int]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    return [round(float(line.split(":")[1])) for line in lines if line.startswith("cpu MHz")]

@@ -170,7 +170,7 @@ def run_record(
             **library_versions(),
         },
         "model": {
-            "name": model.path.name,
+            "name": model.name,
             "sha256": model.sha256,
             "classes": list(model.classes),
             "threshold": model.threshold,

@@ -5,13 +5,16 @@ from typing import Protocol
 
 import numpy as np
 
-from veintrack.engines.base import Engine, open_engine
+from veintrack.engines.base import Engine
 from veintrack.engines.model import DEFAULT_MODEL, ModelInfo, read_model_info, resolve_model
+from veintrack.engines.parity import DEFAULT_LIMITS, ParityLimits
+from veintrack.engines.proven import Proof, open_form, open_proven
 from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import F32, U8, Region
 from veintrack.tracker.grid import Grid, fit, image_to_grid, probability_to_frame
+from veintrack.tracker.typical import calibration_pictures, judging_pictures
 
-__all__ = ["GridSegmenter", "InWork", "Segmenter", "load_segmenter"]
+__all__ = ["GridSegmenter", "InWork", "Segmenter", "channel_of", "load_segmenter"]
 
 _VESSEL = ("vessel", "vein")  # the class to follow, where a model has several
 
@@ -83,7 +86,7 @@ class Segmenter(Closing):
     def __init__(self, engine: Engine, model: ModelInfo, class_name: str | None = None) -> None:
         self.engine = engine
         self.model = model
-        self._channel = _channel(model, class_name)
+        self._channel = channel_of(model, class_name)
         self._layouts: list[_Layout | None] = [None] * engine.slots
         self._slot = 0
 
@@ -188,8 +191,14 @@ class _Layout:
     grid: Grid
 
 
-def _channel(model: ModelInfo, class_name: str | None) -> int:
-    """Find the output channel of a class."""
+def channel_of(model: ModelInfo, class_name: str | None = None) -> int:
+    """Find the output channel of a class; see `Segmenter`.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such class.
+    """
     if class_name is None:
         return next((model.classes.index(c) for c in _VESSEL if c in model.classes), 0)
     if class_name not in model.classes:
@@ -207,8 +216,12 @@ def load_segmenter(
     device: str = "auto",
     class_name: str | None = None,
     slots: int | None = 1,
+    limits: ParityLimits | None = DEFAULT_LIMITS,
 ) -> Segmenter:
     """Open a model, ready to segment frames.
+
+    The first use of a model on a machine compiles it and holds its answers against ONNX Runtime's
+    in FP32, on frames of the phantom: a precision that changes them too much is not taken.
 
     Parameters
     ----------
@@ -217,7 +230,8 @@ def load_segmenter(
     engine : str
         ``auto``, ``tensorrt``, ``tensorrt-rtx``, ``openvino`` or ``onnxruntime``.
     precision : str
-        ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``.
+        ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``: what to begin with. ``auto`` takes the
+        fastest.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     class_name : str, optional
@@ -225,6 +239,8 @@ def load_segmenter(
     slots : int or None
         How many frames may be in work at once. 1: each is answered as soon as possible. None: as
         many as keep the device busy.
+    limits : ParityLimits or None
+        What the answers may differ by. None opens what is asked for unseen.
 
     Raises
     ------
@@ -234,6 +250,25 @@ def load_segmenter(
         If the engine or the class does not exist, or the engine does not offer what was asked for.
     """
     info = read_model_info(resolve_model(model))
-    _channel(info, class_name)  # a wrong name should not leave an engine open
-    opened = open_engine(info, engine, precision=precision, device=device, slots=slots)
+    channel = channel_of(info, class_name)  # a wrong name should not leave an engine open
+    calibration = calibration_pictures(info.input_shape)
+    if limits is None:
+        opened = open_form(
+            info,
+            engine,
+            precision=precision,
+            device=device,
+            slots=slots,
+            calibration=calibration,
+        )
+    else:
+        proof = Proof(
+            frames=judging_pictures(info.input_shape),
+            calibration=calibration,
+            channel=channel,
+            limits=limits,
+        )
+        opened = open_proven(
+            info, engine, precision=precision, device=device, slots=slots, proof=proof
+        )
     return Segmenter(opened, info, class_name)

@@ -11,18 +11,16 @@ from functools import partial
 import numpy as np
 
 from veintrack.tracker.frame import U8
+from veintrack.tracker.typical import still_shape_px
 from veintrack.train.data import Frames, lay_on_grid
 
 __all__ = ["render_frames"]
-
-_SMALLEST_PX = 32  # scan area that the phantom draws
 
 
 def render_frames(seeds: Sequence[int], size_px: int, workers: int = 1, classes: int = 1) -> Frames:
     """Render one phantom frame for each seed; the same seeds, the same frames.
 
-    A frame is rendered at one to two times the grid's size and laid on the grid as real ones are,
-    so that its speckle is as fine, and its margins are as wide, as theirs may be.
+    A frame is rendered at one to two times the grid's size and laid on the grid as real ones are.
 
     Parameters
     ----------
@@ -49,9 +47,5 @@ def render_frames(seeds: Sequence[int], size_px: int, workers: int = 1, classes:
 def _render(seed: int, size_px: int) -> tuple[U8, U8]:
     from veintrack.tracker.phantom import random_still
 
-    # Captured frames are about square or wide; a tall one is a narrow crop.
-    rng = np.random.default_rng(seed)
-    width_px = rng.uniform(1, 2) * size_px
-    height_px = width_px * (rng.uniform(0.6, 1.05) if rng.random() < 0.85 else rng.uniform(1, 1.6))
-    pixels, mask = random_still(seed, max(_SMALLEST_PX, round(height_px)), round(width_px))
+    pixels, mask = random_still(seed, *still_shape_px(np.random.default_rng(seed), size_px))
     return lay_on_grid(pixels, [mask], size_px)

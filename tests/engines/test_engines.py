@@ -13,7 +13,7 @@ from veintrack.engines.base import Engine, infer, open_engine
 from veintrack.engines.model import read_model_info
 from veintrack.errors import BackendMissingError, EngineError
 
-REAL_FACTORY = base._factory
+REAL_FACTORY = base.factory
 CPU_ENGINES = ("openvino", "onnxruntime")
 
 
@@ -71,8 +71,21 @@ def test_unknown_words_are_answered_with_the_known_ones(
 
 
 @pytest.mark.parametrize("name", CPU_ENGINES)
-def test_a_precision_that_is_not_offered_is_an_engine_error(model_file: Path, name: str) -> None:
-    with pytest.raises(EngineError, match="offers? fp32"):
+def test_a_precision_that_is_not_offered_is_an_engine_error(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(base.factory(name), "offers", lambda *_: ("int8", "bf16", "fp32"))
+    message = f"{name} offers int8 and bf16 and fp32 here, not fp16: use --precision bf16"
+    with pytest.raises(EngineError, match=message):
+        open_engine(read_model_info(model_file), name, precision="fp16")
+
+
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_int8_of_a_model_that_is_not_quantised_says_how_to_get_it(
+    model_file: Path, name: str
+) -> None:
+    message = "dark.onnx is not quantised: `veintrack build --precision int8` does it"
+    with pytest.raises(EngineError, match=message):
         open_engine(read_model_info(model_file), name, precision="int8")
 
 
@@ -178,7 +191,7 @@ def test_fewer_slots_than_one_are_refused(model_file: Path) -> None:
 def test_a_gpu_that_is_asked_for_is_not_replaced_by_the_cpu(
     model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "_factory", lambda _: no_gpu)
+    monkeypatch.setattr(base, "factory", lambda _: no_gpu)
     info = read_model_info(model_file)
     with pytest.raises(EngineError, match="cuda:1 is not there"):
         open_engine(info, device="cuda:1")
@@ -188,8 +201,8 @@ def test_a_gpu_that_fails_is_told_and_the_cpu_taken(
     model_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        base, "_factory", lambda name: no_gpu if name == "tensorrt" else REAL_FACTORY(name)
+        base, "factory", lambda name: no_gpu if name == "tensorrt" else REAL_FACTORY(name)
     )
     monkeypatch.setattr(base, "_may_have_gpu", lambda: True)
     assert open_engine(read_model_info(model_file)).name == "openvino"
-    assert "the GPU is not used: auto is not there" in caplog.text
+    assert "tensorrt is not used: auto is not there" in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from veintrack.engines.parity import Answer, Parity, ParityLimits, compare
 
 SHAPE = (48, 64)
 FRAME = np.zeros((1, 1, *SHAPE), np.uint8)
-GOOD = Parity((0.999, 0.995), 0.02, 1e-4, 0.1, 7, 0, 1, 4)
+GOOD = Parity((0.999, 0.995), 0.02, 1e-4, 0.1, 0.05, 7, 0, 1, 4)
 
 
 def answers(*maps: NDArray[np.floating]) -> Answer:
@@ -163,15 +164,56 @@ def test_what_does_not_pass_says_by_how_much() -> None:
     )
 
 
-def test_it_is_written_as_json() -> None:
-    written = json.loads(json.dumps(GOOD.to_json(), allow_nan=False))
-    assert Parity(**written | {"dice": tuple(written["dice"])}) == GOOD
+@pytest.mark.parametrize(
+    "parity", [GOOD, replace(GOOD, probability_max=np.inf, probability_mean=np.inf)]
+)
+def test_it_is_written_as_json_and_read_again(parity: Parity) -> None:
+    written = json.loads(json.dumps(parity.to_json(), allow_nan=False))
+    assert Parity.from_json(written) == parity
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, GOOD.to_json() | {"colour": 3}, {"dice": [1.0]}, GOOD.to_json() | {"dice": None}]
+)
+def test_json_of_another_kind_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(TypeError):
+        Parity.from_json(fields)
+
+
+def test_a_vessel_that_the_reference_is_not_sure_of_may_move() -> None:
+    vague, moved = 0.75 * blob(30, 20), 0.75 * blob(33, 20)  # 0.675 inside
+    parity = judge(vague, moved)
+    assert (parity.matched, parity.centroid_shift_px) == (1, 0)
+    strict = compare(answers(vague), answers(moved), [FRAME], threshold=0.5, sure=0.6)
+    assert strict.centroid_shift_px == pytest.approx(3, abs=1e-6)
+
+
+def test_how_sure_the_engine_is_does_not_matter() -> None:
+    parity = judge(blob(30, 20), 0.75 * blob(33, 20))
+    assert parity.centroid_shift_px == pytest.approx(3, abs=1e-6)
+
+
+def test_a_vessel_is_as_sure_as_its_pixels_are_on_average() -> None:
+    half = blob(30, 20)
+    half[:, 30:] *= 0.75
+    mean = half[half >= 0.5].mean()
+    for sure, shift_px in ((mean - 0.01, 2), (mean + 0.01, 0)):
+        both = answers(half), answers(np.roll(half, 2, axis=0))
+        parity = compare(*both, [FRAME], threshold=0.5, sure=float(sure))
+        assert parity.centroid_shift_px == pytest.approx(shift_px, abs=1e-6)
+        assert parity.centroid_shift_mean_px == pytest.approx(shift_px, abs=1e-6)
+
+
+def test_a_vessel_that_is_not_sure_counts_for_the_mask() -> None:
+    assert judge(0.75 * blob(30, 20), NOTHING).dice == (0,)
+    assert judge(0.75 * blob(30, 20), NOTHING).lost == 1
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: ParityLimits(dice=1.1), "dice must lie between 0 and 1, got 1.1"),
+        (lambda: ParityLimits(sure=-0.1), "sure must lie between 0 and 1, got -0.1"),
         (lambda: ParityLimits(centroid_shift_px=-1), "must be 0 or more, got -1"),
         (lambda: ParityLimits(dice=float("nan")), "dice must lie between"),
         (lambda: judge([], []), "frames must hold at least one picture, got none"),

@@ -61,9 +61,9 @@ def test_an_unknown_class_is_refused_before_an_engine_is_opened(
 ) -> None:
     path = constant_model(tmp_path / "m.onnx", "nerve", "vessel")
 
-    def never(info: ModelInfo, engine: str, **options: str) -> None:
+    def never(info: ModelInfo, engine: str, **options: object) -> None:
         raise AssertionError((info, engine, options))
 
-    monkeypatch.setattr("veintrack.tracker.segment.open_engine", never)
+    monkeypatch.setattr("veintrack.tracker.segment.open_proven", never)
     with pytest.raises(ValueError, match=r"m.onnx has no class 'artery'; it has nerve, vessel"):
         load_segmenter(str(path), class_name="artery")

@@ -16,6 +16,8 @@ import typer
 from veintrack._version import __version__
 from veintrack.errors import VeintrackError
 from veintrack.tracker.cli.bench import bench
+from veintrack.tracker.cli.build import build
+from veintrack.tracker.cli.doctor import doctor
 from veintrack.tracker.cli.evaluate import evaluate
 from veintrack.tracker.cli.train import train
 
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("bench")(bench)
+app.command("build")(build)
+app.command("doctor")(doctor)
 app.add_typer(evaluate, name="evaluate")
 
 

@@ -75,7 +75,7 @@ def scenario(function: Scenario) -> Scenario:
     return function
 
 
-MODEL = ModelInfo("0", ("vessel",), SHAPE[2:], 0.5, "", {}, "", Path(os.devnull), "0" * 64)
+MODEL = ModelInfo("0", ("vessel",), SHAPE[2:], 0.5, "", {}, "", Path(os.devnull), "none", "0" * 64)
 
 
 def picture(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -1,0 +1,240 @@
+"""What a machine says of itself: its parts, video devices, folders and what is installed."""
+
+import ctypes
+import errno
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tracker.machine_scene import find, plain_machine, write
+from veintrack.tracker import health
+from veintrack.tracker.cli.doctor import capture_fault
+from veintrack.tracker.health import (
+    BROKEN,
+    MISSING,
+    NOT_NEEDED,
+    OK,
+    PARTS,
+    Check,
+    Places,
+    folder_fault,
+    look,
+    machine_checks,
+    optional_parts,
+    video_devices,
+)
+from veintrack.tracker.sources import v4l2_abi as abi
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return plain_machine(tmp_path / "root")
+
+
+def test_a_look_that_fails_is_itself_a_finding() -> None:
+    def at() -> list[Check]:
+        raise RuntimeError("two\nlines")
+
+    assert look("x", at) == [Check("x", BROKEN, "RuntimeError: two lines")]
+
+
+def test_what_was_found_before_a_failure_counts() -> None:
+    def at() -> Any:
+        yield Check("a", OK, "fine")
+        raise OSError(errno.EIO, "gone")
+
+    assert [check.state for check in look("x", at)] == [OK, BROKEN]
+
+
+def test_the_machine_is_named(places: Places) -> None:
+    write(places.root, {"proc/device-tree/model": "NVIDIA Jetson Orin Nano\0"})
+    facts = {"load_average": [0.5, 1, 2], "power_mode": "15W", "governor": "powersave"}
+    found = list(machine_checks(places, facts, ["INT8", "FP32"]))
+    assert {check.state for check in found} == {OK}
+    assert find(found, "board").detail == "NVIDIA Jetson Orin Nano"
+    assert find(found, "system").detail.startswith("Linux Z, Linux ")
+    assert find(found, "memory").detail == "4.0 of 8.0 GiB free"
+    assert find(found, "processor").detail.startswith("CPU Z, ")
+    assert find(found, "processor").detail.endswith("computes in INT8, FP32")
+    assert "jetson_clocks" in find(found, "power mode").mend
+    assert "performance" in find(found, "governor").mend
+
+
+def test_a_machine_that_says_nothing_is_still_looked_at(tmp_path: Path) -> None:
+    found = list(machine_checks(Places(tmp_path), {"error": "x"}, []))
+    assert find(found, "memory").state == BROKEN
+    assert [check.name for check in found][:3] == ["veintrack", "system", "processor"]
+
+
+def test_a_folder_that_takes_no_files_cannot_be_written() -> None:
+    assert folder_fault(Path("/proc/runs")).startswith("/proc cannot be written: ")
+
+
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert folder_fault(tmp_path / "file" / "new") == f"{tmp_path / 'file'} is not a folder"
+    assert folder_fault(tmp_path / "new" / "newer") == ""
+    assert not (tmp_path / "new").exists()
+
+
+def devices(places: Places, fault: Callable[[str], str], *names: str) -> list[Check]:
+    for name in names:
+        write(places.root, {f"dev/{name}": "", f"sys/class/video4linux/{name}/name": "Card\n"})
+    return list(video_devices(places, fault))
+
+
+def test_without_video_devices_none_is_needed(places: Places) -> None:
+    (only,) = devices(places, str)
+    assert only.state == NOT_NEEDED
+    assert "--device /dev/video0" in only.mend
+
+
+def test_video_devices_are_named_in_order_with_their_lasting_names(places: Places) -> None:
+    by_id = places.root / "dev/v4l/by-id"
+    by_id.mkdir(parents=True)
+    (by_id / "usb-Card-0").symlink_to("../../video2")
+    found = devices(
+        places, lambda path: "only metadata" if "10" in path else "", "video10", "video2"
+    )
+    assert [Path(check.name).name for check in found] == ["video2", "video10"]
+    assert found[0].detail == f"Card, {by_id / 'usb-Card-0'}"
+    assert found[1] == Check(found[1].name, NOT_NEEDED, "Card; only metadata")
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "mend"),
+    [
+        (errno.EACCES, MISSING, "sudo usermod -aG video $USER"),
+        (errno.EPERM, MISSING, "start the container with --device"),
+        (errno.EBUSY, OK, "fuser -v"),
+        (errno.EIO, BROKEN, ""),
+    ],
+)
+def test_a_device_that_does_not_open_says_what_mends_it(
+    places: Places, code: int, state: str, mend: str
+) -> None:
+    def refuse(path: str) -> str:
+        raise OSError(code, "refused", path)
+
+    (only,) = devices(places, refuse, "video0")
+    assert only.state == state
+    assert mend in only.mend
+
+
+def test_a_file_that_is_no_video_device_is_broken(places: Places) -> None:
+    (only,) = devices(places, capture_fault, "video0")
+    assert only.state == BROKEN
+    assert "ioctl" in only.detail
+
+
+class FakeKernel(abi.LinuxKernel):
+    """One device that says what it can do."""
+
+    def __init__(self, capabilities: int, device_caps: int = 0) -> None:
+        self.capabilities, self.device_caps, self.opened = capabilities, device_caps, 0
+
+    def open(self, path: str) -> int:
+        assert path == "/dev/video0"
+        self.opened += 1
+        return 7
+
+    def ioctl(self, fd: int, request: int, argument: "ctypes.Structure | ctypes.c_int") -> None:
+        assert isinstance(argument, abi.Capability)
+        assert (fd, request) == (7, abi.VIDIOC_QUERYCAP)
+        argument.capabilities, argument.device_caps = self.capabilities, self.device_caps
+
+    def close(self, fd: int) -> None:
+        assert fd == 7
+        self.opened -= 1
+
+
+_READS = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "device_caps", "fault"),
+    [
+        (_READS, 0, ""),
+        (_READS | abi.CAP_DEVICE_CAPS, _READS, ""),
+        (_READS | abi.CAP_DEVICE_CAPS, abi.CAP_META_CAPTURE, "take another node"),
+        (abi.CAP_VIDEO_CAPTURE, 0, "cannot stream"),
+    ],
+)
+def test_a_device_is_asked_whether_it_captures_and_let_go(
+    capabilities: int, device_caps: int, fault: str
+) -> None:
+    kernel = FakeKernel(capabilities, device_caps)
+    said = capture_fault("/dev/video0", kernel)
+    assert fault in said
+    assert bool(said) == bool(fault)
+    assert kernel.opened == 0
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(health, "version_of", lambda name: "1.0" if name in names else None)
+
+
+def test_parts_that_are_not_installed_name_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "lightning", "torch")
+    found = list(optional_parts(gpu=False, screen=True))
+    assert {check.state for check in found} == {MISSING}
+    training = find(found, "training")
+    assert training.mend == 'pip install "veintrack[train]"'
+    assert training.detail == (
+        "not installed: kornia, torchmetrics (there: torch 1.0, lightning 1.0)"
+    )
+    assert find(found, "quantisation").mend.startswith("pip install ")
+
+
+@pytest.mark.parametrize(
+    ("line", "gpu", "said", "mended"),
+    [
+        ("cuda: Optional[str] = '12.8'", True, "built for CUDA 12.8", False),
+        ("cuda: Optional[str] = '12.8'", False, "without a GPU", False),
+        ("cuda: Optional[str] = None", False, "built for the CPU", False),
+        ("cuda: Optional[str] = None", True, "built for the CPU", True),
+    ],
+)
+def test_torch_is_read_not_imported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, gpu: bool, said: str, mended: bool
+) -> None:
+    class Torch:
+        def locate_file(self, path: str) -> Path:
+            return tmp_path / path
+
+    write(tmp_path, {"torch/version.py": f"__version__ = '2'\n{line}\n"})
+    monkeypatch.setattr(metadata, "distribution", lambda _: Torch())
+    installed(monkeypatch, *PARTS["training"][1])
+    training = find(list(optional_parts(gpu, screen=True)), "training")
+    assert training.state == OK
+    assert said in training.detail
+    assert bool(training.mend) == mended
+
+
+def test_without_a_screen_no_window_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "pygame-ce")
+    assert find(list(optional_parts(False, screen=False)), "window").state == NOT_NEEDED
+    assert find(list(optional_parts(False, screen=True)), "window").state == OK
+
+
+def test_the_parts_are_those_of_the_extras() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for package, names in PARTS.values():
+        if "[" in package:
+            extra = extras[package.split("[")[1].rstrip(']"')]
+            assert {name for name in names if any(need.startswith(name) for need in extra)} == {
+                *names
+            }
