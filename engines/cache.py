@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ __all__ = [
     "Pruned",
     "annotate",
     "cache_folder",
+    "check_writable",
     "entries",
     "facts_of",
     "load",
@@ -212,6 +214,19 @@ def facts_of(key: Key) -> dict[str, Any]:
     """Read what was written down about an entry; empty where there is none."""
     record = _record(_Files.of(key))
     return record["facts"] if record else {}
+
+
+def check_writable() -> None:
+    """Raise if nothing can be kept.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made, or nothing can be written there.
+    """
+    _make(cache_folder())
+    with tempfile.TemporaryFile(dir=cache_folder()):
+        pass
 
 
 def path_of(key: Key) -> Path:

@@ -121,11 +121,11 @@ class Parity:
 
         Raises
         ------
-        TypeError
+        KeyError, TypeError
             If fields are missing, or are none of ours.
         """
         read: dict[str, Any] = {k: math.inf if v is None else v for k, v in fields.items()}
-        return cls(**read | {"dice": tuple(read.get("dice", ()))})
+        return cls(**read | {"dice": tuple(read["dice"])})
 
     def _faults(self, limits: ParityLimits) -> list[str]:
         faults = []

@@ -10,11 +10,14 @@ import logging
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 
 from veintrack.engines import cache
 from veintrack.engines.base import (
+    F32,
     RUNS_ON,
     U8,
     Engine,
@@ -34,6 +37,7 @@ from veintrack.errors import EngineError
 __all__ = ["SLOWER", "Proof", "Proven", "made_by", "open_form", "open_proven", "prove"]
 
 log = logging.getLogger(__name__)
+_GLANCES = 3  # pictures that tell that a precision is slower
 _CHOICE = "1"  # counts up when the same facts would lead to another choice
 SLOWER = ("int8", "bf16", "fp16", "fp32")
 """Precisions, the fastest first: the order in which a refused one is followed by the next."""
@@ -113,7 +117,8 @@ def open_proven(
     def attempt(name: str) -> Engine:
         if name == "onnxruntime" and precision in ("auto", "fp32"):  # the reference itself
             return open_engine(model, name, precision=precision, slots=slots)
-        search = _Search(model, name, device, slots, proof, progress)
+        reference = Reference(model, proof)
+        search = _Search(model, name, device, slots, proof, progress, reference)
         return search.fastest() if precision == "auto" else search.first_from(precision)
 
     return first_that_opens(engine_names(name, precision, device), attempt)
@@ -150,8 +155,51 @@ def open_form(
     )
 
 
-def prove(model: ModelInfo, engine: Engine, proof: Proof) -> Proven:
+class Reference:
+    """What ONNX Runtime answers in FP32 on a proof's pictures; computed when it is asked for.
+
+    Parameters
+    ----------
+    model : ModelInfo
+        The model.
+    proof : Proof
+        The pictures, and the class that counts.
+    """
+
+    def __init__(self, model: ModelInfo, proof: Proof) -> None:
+        self._model, self._proof = model, proof
+
+    @cached_property
+    def frames(self) -> Sequence[U8]:
+        """The pictures."""
+        return self._proof.frames.make()
+
+    @cached_property
+    def answers(self) -> tuple[F32, ...]:
+        """The answers for the class that counts, one for each picture."""
+        engine = open_engine(self._model, "onnxruntime", precision="auto")
+        try:
+            one_class = _one_class(engine, self._proof.channel)
+            return tuple(one_class(frame).copy() for frame in self.frames)
+        finally:
+            engine.close()  # its threads go on spinning and would slow down what is judged
+
+
+def prove(
+    model: ModelInfo, engine: Engine, proof: Proof, reference: Reference | None = None
+) -> Proven:
     """Hold an engine against the reference, or read what was written down when that was done.
+
+    Parameters
+    ----------
+    model : ModelInfo
+        The model.
+    engine : Engine
+        A form of it, open.
+    proof : Proof
+        The pictures and the limits.
+    reference : Reference, optional
+        Of this model and proof, where several engines are judged.
 
     Raises
     ------
@@ -162,19 +210,16 @@ def prove(model: ModelInfo, engine: Engine, proof: Proof) -> Proven:
     with contextlib.suppress(KeyError, TypeError):  # never judged, or by an older version
         facts = (known or {})[_fact(model, proof)]
         return Proven(engine, Parity.from_json(facts["parity"]), float(facts["latency_ms"]))
-    frames = proof.frames.make()
-    reference = open_engine(model, "onnxruntime", precision="auto")
-    try:
-        parity = compare(
-            _one_class(reference, proof.channel),
-            _one_class(engine, proof.channel),
-            frames,
-            threshold=model.threshold,
-            sure=proof.limits.sure,
-        )
-    finally:
-        reference.close()
-    found = Proven(engine, parity, _latency_ms(engine, frames))
+    reference = reference or Reference(model, proof)
+    expected = iter(reference.answers)
+    parity = compare(
+        lambda _: next(expected),
+        _one_class(engine, proof.channel),
+        reference.frames,
+        threshold=model.threshold,
+        sure=proof.limits.sure,
+    )
+    found = Proven(engine, parity, _latency_ms(engine, reference.frames))
     if engine.key is not None:
         facts = {
             "frames": proof.frames.name,
@@ -197,7 +242,7 @@ def _one_class(engine: Engine, channel: int) -> Answer:
 
 
 def _latency_ms(engine: Engine, frames: Sequence[U8]) -> float:
-    """Time an engine alone: next to the reference, whose threads spin on, it is half as fast."""
+    """Time an engine alone; the median."""
     times_ns = []
     for frame in frames:
         begun_ns = time.perf_counter_ns()
@@ -216,14 +261,15 @@ class _Search:
     slots: int | None
     proof: Proof
     progress: Progress | None
+    reference: Reference
 
     def fastest(self) -> Engine:
         """Take what was taken before, or try all up to FP32."""
-        precisions = self._possible()
-        key = self._key(precisions)
+        key = self._key()
         remembered = self._recall(key)
         if remembered is not None:
             return remembered
+        precisions = self._possible()
         log.info(
             "first use of %s in %s here: trying %s",
             self.model.name,
@@ -232,9 +278,10 @@ class _Search:
         )
         best: Proven | None = None
         failure: EngineError | None = None
+        judged = False
         for precision in precisions:
             try:
-                found = self._open(precision)
+                found = self._faster(precision, best)
             except EngineError as error:
                 log.info("%s: %s", precision, error)
                 failure = error
@@ -243,9 +290,8 @@ class _Search:
                 if best is not None:
                     best.engine.close()
                 raise
-            self._tell(found)
-            if not self._passes(found) or (best and found.latency_ms >= best.latency_ms):
-                found.engine.close()
+            judged = True
+            if found is None:
                 continue
             if best is not None:
                 best.engine.close()
@@ -253,36 +299,50 @@ class _Search:
             if RUNS_ON[self.name] != "cpu":
                 break
         if best is None:
-            raise failure or self._none_passes()
+            raise failure if failure and not judged else self._none_passes()
         with contextlib.suppress(OSError):  # it only saves time
             cache.store(key, best.engine.precision.encode(), {"model": self.model.name})
         return best.engine
 
     def first_from(self, precision: str) -> Engine:
         """Take the precision that is asked for, or the first slower one that passes."""
-        possible = self._possible()
         slower = SLOWER[SLOWER.index(precision) + 1 :]
-        for tried in (precision, *(p for p in slower if p in possible)):
-            found = self._open(tried)
-            if self._passes(found):
+        for tried in (precision, *(p for p in self._offers() if p in slower)):
+            try:
+                found = self._prove(self._open(tried))
+            except EngineError:
+                if tried == precision:
+                    raise
+                continue  # a quantised model has no other precision
+            if found.parity.passes(self.proof.limits):
                 return found.engine
             found.engine.close()
             reason = found.parity.reason(self.proof.limits)
             log.warning("%s is refused, its answers differ too much: %s", tried, reason)
         raise self._none_passes()
 
-    def _passes(self, found: Proven) -> bool:
-        return found.parity.passes(self.proof.limits)
+    def _faster(self, precision: str, best: Proven | None) -> Proven | None:
+        """Open a precision; None where it is slower than the best so far, or does not pass."""
+        with ExitStack() as losing:
+            engine = self._open(precision)
+            losing.callback(engine.close)
+            if best is not None:
+                latency_ms = _latency_ms(engine, [engine.buffer(0).copy()] * _GLANCES)
+                if latency_ms > best.latency_ms:
+                    log.info("%s: %.1f ms a frame, slower", precision, latency_ms)
+                    return None
+            found = prove(self.model, engine, self.proof, self.reference)
+            passes = found.parity.passes(self.proof.limits)
+            reason = found.parity.reason(self.proof.limits)
+            refused = "" if passes else "refused: "
+            log.info("%s: %.1f ms a frame; %s%s", precision, found.latency_ms, refused, reason)
+            if not passes or (best is not None and found.latency_ms >= best.latency_ms):
+                return None
+            losing.pop_all()
+            return found
 
-    def _tell(self, found: Proven) -> None:
-        refused = "" if self._passes(found) else "refused: "
-        reason = found.parity.reason(self.proof.limits)
-        log.info(
-            "%s: %.1f ms a frame; %s%s", found.engine.precision, found.latency_ms, refused, reason
-        )
-
-    def _open(self, precision: str) -> Proven:
-        engine = open_form(
+    def _open(self, precision: str) -> Engine:
+        return open_form(
             self.model,
             self.name,
             precision=precision,
@@ -291,8 +351,10 @@ class _Search:
             calibration=self.proof.calibration,
             progress=self.progress,
         )
+
+    def _prove(self, engine: Engine) -> Proven:
         try:
-            return prove(self.model, engine, self.proof)
+            return prove(self.model, engine, self.proof, self.reference)
         except BaseException:
             engine.close()
             raise
@@ -300,9 +362,13 @@ class _Search:
     def _possible(self) -> tuple[str, ...]:
         if self.model.quantised:
             return ("int8",)
-        offered = factory(self.name).offers(self.device)
+        offered = self._offers()
         int8 = find_quantised(self.model) or (can_quantise() and quantisable(self.model))
-        return tuple(p for p in offered[: offered.index("fp32") + 1] if p != "int8" or int8)
+        return tuple(p for p in offered if p != "int8" or int8)
+
+    def _offers(self) -> tuple[str, ...]:
+        offered = factory(self.name).offers(self.device)
+        return offered[: offered.index("fp32") + 1]
 
     def _none_passes(self) -> EngineError:
         return EngineError(
@@ -311,14 +377,15 @@ class _Search:
             "use --engine onnxruntime"
         )
 
-    def _key(self, possible: tuple[str, ...]) -> dict[str, str]:
+    def _key(self) -> dict[str, str]:
+        int8 = find_quantised(self.model) is not None or can_quantise()
         return {
             "library": "choice",
             "version": _CHOICE,
             "model_sha256": self.model.sha256,
             "engine": self.name,
             "device": self.device,
-            "possible": ", ".join(possible),
+            "offers": ", ".join(self._offers()) + (", with an INT8 form" if int8 else ""),
             "slots": "many" if self.slots is None else str(self.slots),
             "judged": f"{_fact(self.model, self.proof)}, {self.proof.limits}",
         }
@@ -328,10 +395,10 @@ class _Search:
         if chosen is None:
             return None
         try:
-            found = self._open(chosen.decode())
+            found = self._prove(self._open(chosen.decode()))
         except (EngineError, ValueError):  # what it came from is gone
             return None
-        if self._passes(found):
+        if found.parity.passes(self.proof.limits):
             return found.engine
         found.engine.close()
         return None

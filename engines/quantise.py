@@ -293,6 +293,7 @@ def quantised(
         return found
 
     def build() -> bytes:
+        cache.check_writable()  # before half a minute's work
         frames = pictures.make()
         log.info("making %s INT8 with %d pictures (%s)", model.name, len(frames), pictures.name)
         return quantise(model.path.read_bytes(), frames, progress=progress)

@@ -176,7 +176,7 @@ def test_it_is_written_as_json_and_read_again(parity: Parity) -> None:
     "fields", [{}, GOOD.to_json() | {"colour": 3}, {"dice": [1.0]}, GOOD.to_json() | {"dice": None}]
 )
 def test_json_of_another_kind_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises((KeyError, TypeError)):
         Parity.from_json(fields)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from tests.engines.test_half import model_of
 from veintrack.engines.base import F32, U8, Pictures, infer, open_engine
 from veintrack.engines.half import half_onnx, normalisation
 from veintrack.engines.model import QUANTISED_FROM, ModelInfo, read_model_info
-from veintrack.engines.quantise import ends, find_quantised, quantise, quantised, symmetric
+from veintrack.engines.quantise import (
+    ends,
+    find_quantised,
+    quantisable,
+    quantise,
+    quantised,
+    symmetric,
+)
 from veintrack.errors import BackendMissingError, EngineError
 
 needs_nncf = pytest.mark.skipif(
@@ -171,6 +178,14 @@ def test_layers_without_a_name_are_kept_too(model: bytes, int8: bytes) -> None:
 def test_a_model_of_ends_alone_is_refused() -> None:
     with pytest.raises(EngineError, match="cannot be made INT8: it has only first and last layers"):
         quantise(tamed(model_of(straight(9))), pictures())
+
+
+@pytest.mark.parametrize(("layers", "possible"), [(9, False), (10, True)])
+def test_a_model_can_become_int8_if_it_has_more_than_ends(
+    file: ModelInfo, layers: int, possible: bool
+) -> None:
+    file.path.write_bytes(model_of(straight(layers)))
+    assert quantisable(read_model_info(file.path)) is possible
 
 
 # What comes out ----------------------------------------------------------------------------------
@@ -422,9 +437,6 @@ def test_a_kept_form_that_was_damaged_is_made_anew(int8: bytes, file: ModelInfo)
     assert quantised(file, Pictures("noise", pictures)).path.read_bytes() == int8
 
 
-def test_the_model_is_not_quantised_where_the_pictures_fail(
-    file: ModelInfo, make_model: Callable[..., Path]
-) -> None:
-    del make_model
+def test_what_goes_wrong_with_the_pictures_is_passed_on(file: ModelInfo) -> None:
     with pytest.raises(AssertionError, match="no pictures"):
         quantised(file, NEVER)

@@ -1,18 +1,22 @@
 """The pictures that engines are judged by, and made INT8 with."""
 
 from itertools import product
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veintrack.errors import SourceNotFoundError
 from veintrack.tracker.frame import U8
 from veintrack.tracker.phantom import random_still
 from veintrack.tracker.typical import (
     calibration_pictures,
     judging_pictures,
     lay,
+    pictures_of,
     still_shape_px,
 )
 
@@ -93,3 +97,38 @@ def test_a_frame_lies_whole_and_undistorted_on_the_grid() -> None:
     assert grid.shape == (1, 1, 40, 40)
     rows, columns = np.nonzero(grid[0, 0])
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (40, 20)
+
+
+def test_a_part_of_a_frame_fills_the_grid_alone() -> None:
+    frame = np.full((100, 50), 200, np.uint8)
+    frame[20:60, 10:50] = 90
+    assert set(np.unique(lay(frame, (40, 40), (10, 20, 40, 40)))) == {90}
+
+
+def test_frames_of_ones_own_are_cropped_and_laid_on_the_grid(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        frame = np.zeros((120, 160), np.uint8)
+        frame[20:100, 40:120] = rng.integers(60, 200, (80, 80)) + number
+        cv2.imwrite(str(tmp_path / f"{number}.png"), frame)
+    pictures = pictures_of(str(tmp_path), (64, 64))
+    assert pictures.name == tmp_path.name
+    made = pictures.make()
+    assert [p.shape for p in made] == [(1, 1, 64, 64)] * 3
+    assert all((p > 0).mean() > 0.95 for p in made)  # the margins are gone
+
+
+def test_of_many_frames_at_most_200_are_taken_evenly(tmp_path: Path) -> None:
+    for number in range(410):
+        frame = np.full((40, 40), number // 2, np.uint8)
+        frame[::2] += 20
+        cv2.imwrite(str(tmp_path / f"{number:03}.png"), frame)
+    made = pictures_of(str(tmp_path), (32, 32)).make()
+    assert len(made) == 200
+    means = [float(p.mean()) for p in made]
+    assert np.diff(means) == pytest.approx(1)
+
+
+def test_a_source_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError):
+        pictures_of(str(tmp_path / "none.mp4"), SHAPE)

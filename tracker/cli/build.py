@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -228,7 +228,7 @@ def _into_cache(wish: _Wish, info: "ModelInfo", proof: "Proof", console: Console
                 info, wish.engine, precision=wish.precision, device=wish.device,
                 slots=slots, proof=proof, progress=tell,
             )  # fmt: skip
-            found = prove(info, engine, proof)
+            found = prove(info, engine, replace(proof, afresh=False))
             table.add_row(
                 use, engine.name, engine.precision, f"{found.latency_ms:.1f}",
                 f"{found.parity.dice[0]:.4f}", f"{found.parity.centroid_shift_px:.2f}",
