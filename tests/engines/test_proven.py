@@ -128,7 +128,7 @@ def test_a_fast_one_whose_answers_are_off_is_refused_and_it_is_said(
         "a centroid lies 1.00 px off, more than 0.5"
     )
     assert bf16.startswith("bf16: 20.0 ms a frame; Dice 1.0000")
-    assert fp32 == "fp32: 40.0 ms a frame, slower"
+    assert fp32 == "fp32: slower, 40.0 against 20.0 ms"
 
 
 def test_only_the_class_that_is_followed_counts(machine: Machine, model: ModelInfo) -> None:
