@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from veintrack.engines.model import DEFAULT_MODEL
+from veintrack.engines.parity import ParityLimits
 from veintrack.tracker.detect import DetectSettings
 from veintrack.tracker.frame import Region, Spacing
 from veintrack.tracker.tracks import TrackSettings
@@ -49,8 +50,9 @@ class RunConfig:
         Stop after this many seconds of the source's time.
     video : str or None
         Name of the annotated video in the output folder, or a path.
-    track, detect : TrackSettings, DetectSettings
-        Settings of the tracker and of the detector; in a file only.
+    track, detect, parity : TrackSettings, DetectSettings, ParityLimits
+        Settings of the tracker and of the detector, and what an engine's answers may differ by from
+        FP32; in a file only.
     """
 
     source: str
@@ -70,6 +72,7 @@ class RunConfig:
     video: str | None = None
     track: TrackSettings = field(default_factory=TrackSettings)
     detect: DetectSettings = field(default_factory=DetectSettings)
+    parity: ParityLimits = field(default_factory=ParityLimits)
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -129,7 +132,7 @@ def make_config(given: Mapping[str, Any], file: Mapping[str, Any] | None = None)
         options["crop"] = parse_crop(options["crop"])
     if options.get("spacing") is not None:
         options["spacing"] = parse_spacing(options["spacing"])
-    for name, kind in (("track", TrackSettings), ("detect", DetectSettings)):
+    for name, kind in _SECTIONS.items():
         if name in options:
             options[name] = _section(name, options[name], kind)
     _check_types(options)
@@ -153,6 +156,7 @@ def _section(name: str, values: Any, kind: type[T]) -> T:
     return kind(**values)
 
 
+_SECTIONS = {"track": TrackSettings, "detect": DetectSettings, "parity": ParityLimits}
 _TEXT = ("output", "model", "engine", "precision", "device", "view", "pace", "video")
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(_TEXT, ((str,), "text")),

@@ -38,6 +38,8 @@ def test_a_file_may_write_names_with_dashes(tmp_path: Path) -> None:
         ({"source": "demo", "engin": "x"}, "unknown option 'engin'; known: source, output"),
         ({"source": "demo", "track": {"coast": 1}}, "unknown track setting 'coast'; known: accel"),
         ({"source": "demo", "track": 5}, "track must be a section"),
+        ({"source": "demo", "parity": {"dice": 2}}, "dice must lie between 0 and 1, got 2"),
+        ({"source": "demo", "parity": {"shift": 1}}, "unknown parity setting 'shift'; known: dice"),
         ({"source": "demo", "track": {"gate": "wide"}}, "track: gate must be a number, got 'wide'"),
         ({"source": "demo", "max_frames": "many"}, "max_frames must be a whole number, got 'many'"),
         ({"source": "demo", "overwrite": "yes"}, "overwrite must be true or false, got 'yes'"),

@@ -68,6 +68,7 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
                 precision=config.precision,
                 device=config.device,
                 slots=slots_for(live=source.info.live, pace=config.pace),
+                limits=config.parity,
             )
         )
         tracker = VeinTracker(config.track)
