@@ -6,10 +6,14 @@ FP32, as far as this machine can compute its answers: a GPU's engine is judged b
 that it is built from, FP16 by emulation.
 """
 
+import contextlib
+import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from veintrack.engines.base import Progress, infer, open_engine
@@ -20,7 +24,7 @@ from veintrack.engines.quantise import quantised, symmetric
 from veintrack.engines.shared_files import write_whole
 from veintrack.errors import EngineError, ModelFileError, OutputError
 
-__all__ = ["PLANS_FOR", "Made", "Order", "make", "reshape", "write_made"]
+__all__ = ["PLANS_FOR", "Made", "Order", "beside_of", "make", "reshape", "write_made"]
 
 log = logging.getLogger(__name__)
 PLANS_FOR = ("tensorrt", "tensorrt-rtx")
@@ -38,15 +42,16 @@ class Order:
         ``int8``, ``fp16`` or ``fp32``: what to begin with; where it is refused, the next slower one
         is taken, saying so.
     engine : str or None
-        One of :data:`PLANS_FOR`; None is a model file.
+        ``tensorrt-rtx``, or ``tensorrt``: the first of the two that is installed; None is a model
+        file.
+    device : str
+        The GPU to build for where there is no `target`: ``auto`` or ``cuda[:N]``.
     batch : int
         Pictures at once, of an engine; a model file takes any number.
     target : tuple of int, optional
         See :func:`veintrack.engines.tensorrt_build.build_plan`.
     workspace_bytes : int, optional
         As there.
-    recalibrate : bool
-        Make the INT8 form anew, whatever there is.
 
     Raises
     ------
@@ -56,10 +61,10 @@ class Order:
 
     precision: str
     engine: str | None = None
+    device: str = "auto"
     batch: int = 1
     target: tuple[int, int] | None = None
     workspace_bytes: int | None = None
-    recalibrate: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in _PRECISIONS:
@@ -105,12 +110,20 @@ def make(model: ModelInfo, order: Order, proof: Proof, progress: Progress | None
     BackendMissingError
         If a library is not installed.
     """
+    if order.engine is not None:
+        _library(order.engine)  # if it is missing, that is told before the work
     precisions = [p for p in SLOWER[SLOWER.index(order.precision) :] if p in _PRECISIONS]
+    if model.quantised:
+        precisions = ["int8"]
     for precision in precisions:
         form = model
         if precision == "int8":
-            form = quantised(model, proof.calibration, afresh=order.recalibrate, progress=progress)
-        typed = _typed(form, precision, for_tensorrt=order.engine is not None)
+            form = quantised(model, proof.calibration, progress=progress)
+        try:
+            typed = _typed(form, precision, for_tensorrt=order.engine is not None)
+        except EngineError as error:
+            log.warning("%s is left out: %s", precision, error)
+            continue
         parity = _judge(model, typed, proof)
         if not parity.passes(proof.limits):
             log.warning("%s is refused: %s", precision, parity.reason(proof.limits))
@@ -125,12 +138,16 @@ def make(model: ModelInfo, order: Order, proof: Proof, progress: Progress | None
         if precision == "fp16":
             facts["largest_activation"] = _largest_activation(typed, proof)
         if order.engine is None:
-            return Made(typed, precision, parity, facts)
+            return _made(typed, precision, parity, facts)
         data, built = _plan(model, typed, order, progress)
-        return Made(data, precision, parity, facts | built)
+        return _made(data, precision, parity, facts | built)
     raise EngineError(
         f"{' and '.join(precisions)} give other answers than {model.name} does: nothing is written"
     )
+
+
+def _made(data: bytes, precision: str, parity: Parity, facts: dict[str, Any]) -> Made:
+    return Made(data, precision, parity, facts | {"sha256": hashlib.sha256(data).hexdigest()})
 
 
 def _typed(form: ModelInfo, precision: str, *, for_tensorrt: bool) -> bytes:
@@ -172,25 +189,50 @@ def _largest_activation(half: bytes, proof: Proof) -> dict[str, Any]:
 def _plan(
     model: ModelInfo, typed: bytes, order: Order, progress: Progress | None
 ) -> tuple[bytes, dict[str, Any]]:
-    from veintrack.engines.tensorrt_api import use
     from veintrack.engines.tensorrt_build import ShapeRange, build_plan
 
-    library = use((order.engine or "").replace("-", "_"))
     shape = (order.batch, 1, *model.input_shape)
-    plan = build_plan(
-        typed,
-        shapes={INPUT: ShapeRange.fixed(*shape)},
-        workspace_bytes=order.workspace_bytes,
-        target=order.target,
-        progress=progress,
-    )
+    with _gpu(order) as gpu:
+        plan = build_plan(
+            typed,
+            shapes={INPUT: ShapeRange.fixed(*shape)},
+            workspace_bytes=order.workspace_bytes,
+            target=order.target,
+            progress=progress,
+        )
+    library = _library(order.engine or "")
     return plan.engine, {
         "library": library.__name__,
         "version": str(library.__version__),
         "shape": list(shape),
-        "target": list(order.target) if order.target else "the GPU at hand",
+        "built_for": gpu,
         "workspace_bytes": order.workspace_bytes,
+        "judged": "by the typed ONNX that it was built from, FP16 by emulation; it was not run",
     }
+
+
+def _library(engine: str) -> ModuleType:
+    from veintrack.engines.tensorrt_api import use
+
+    return use("tensorrt_rtx" if engine == "tensorrt-rtx" else None)
+
+
+@contextlib.contextmanager
+def _gpu(order: Order) -> Iterator[str]:
+    """Have the GPU that is built for current, if it is one at hand, and name it."""
+    from veintrack.engines.cuda import device_index, open_cuda
+
+    if order.target is not None:
+        yield f"compute capability {order.target[0]}.{order.target[1]}"
+        return
+    cuda = open_cuda(device_index(order.device))
+    with cuda.active():
+        yield f"{cuda.model}, compute capability {'.'.join(map(str, cuda.compute_capability))}"
+
+
+def beside_of(path: Path) -> Path:
+    """Name the file that says what another was made from."""
+    return path.with_name(f"{path.name}.json")
 
 
 def write_made(path: Path, made: Made) -> Path:
@@ -206,11 +248,12 @@ def write_made(path: Path, made: Made) -> Path:
     OutputError
         If they cannot be written.
     """
-    beside = path.with_name(f"{path.name}.json")
+    beside = beside_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, made.data)
-        write_whole(beside, json.dumps(made.facts, indent=2).encode())
+        for file, data in ((path, made.data), (beside, json.dumps(made.facts, indent=2).encode())):
+            write_whole(file, data)
+            file.chmod(0o644)  # it is for others, too
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
     return beside
@@ -249,9 +292,8 @@ def reshape(model: ModelInfo, shape_px: tuple[int, int], folder: Path) -> ModelI
     path.write_bytes(written.SerializeToString(deterministic=True))
     try:
         changed = read_model_info(path)
-        engine = open_engine(changed, "onnxruntime")
-        got = infer(engine, engine.buffer(0)).shape
-        engine.close()
+        with contextlib.closing(open_engine(changed, "onnxruntime")) as engine:
+            got = infer(engine, engine.buffer(0)).shape
     except (EngineError, ModelFileError, RuntimeError) as error:
         raise EngineError(
             f"{model.name} does not work on a grid of {shape_px[0]}x{shape_px[1]}; sizes must be "

@@ -130,6 +130,8 @@ def load_or_build(
     load: Callable[[bytes], T | None],
     build: Callable[[], bytes],
     facts: Mapping[str, Any] | None = None,
+    *,
+    afresh: bool = False,
 ) -> T:
     """Load the engine kept under `key`, or build, load and keep it.
 
@@ -148,6 +150,8 @@ def load_or_build(
         Makes the compiled form.
     facts : mapping, optional
         Written beside a new one, but no part of its name; JSON values, such as the model's name.
+    afresh : bool
+        Build it, whatever is kept.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def load_or_build(
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # if nothing can be written, `store` will say so
             held.enter_context(_locked(key))
-        engine = _load_kept(key, load)
+        engine = None if afresh else _load_kept(key, load)
         if engine is not None:
             return engine
         blob = build()

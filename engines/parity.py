@@ -57,6 +57,7 @@ class ParityLimits:
 
 
 DEFAULT_LIMITS = ParityLimits()
+_BLIND = 0.1  # largest difference of a probability where there is no vessel to judge by
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,11 @@ class Parity:
         faults = []
         if not math.isfinite(self.probability_max):
             faults.append("its answers hold what is not a number")
+        elif not self.matched + self.lost and self.probability_max > _BLIND:
+            faults.append(
+                f"a probability differs by {self.probability_max:.2f}, more than {_BLIND}, in "
+                "pictures in which the reference sees no vessel: judge on others"
+            )
         if min(self.dice) < limits.dice:
             number = self.dice.index(min(self.dice))
             faults.append(f"Dice {min(self.dice):.4f} of class {number} is below {limits.dice}")

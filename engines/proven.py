@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 from veintrack.engines import cache
 from veintrack.engines.base import (
@@ -34,10 +35,11 @@ from veintrack.engines.parity import DEFAULT_LIMITS, Answer, Parity, ParityLimit
 from veintrack.engines.quantise import RECIPE, can_quantise, find_quantised, quantisable, quantised
 from veintrack.errors import EngineError
 
-__all__ = ["SLOWER", "Proof", "Proven", "made_by", "open_form", "open_proven", "prove"]
+__all__ = ["SLOWER", "Proof", "Proven", "Reference", "made_by", "open_form", "open_proven", "prove"]
 
 log = logging.getLogger(__name__)
 _TURNS = 8  # in which two engines are timed
+_JUDGEMENT = "1"  # counts up when the same engine would be judged otherwise
 _CHOICE = "1"  # counts up when the same facts would lead to another choice
 SLOWER = ("int8", "bf16", "fp16", "fp32")
 """Precisions, the fastest first: the order in which a refused one is followed by the next."""
@@ -234,7 +236,10 @@ def prove(
 def _fact(model: ModelInfo, proof: Proof) -> str:
     """Name what was judged: an INT8 form may be held against itself, or against its model."""
     reference = model.sha256[:12]
-    return f"against {reference}, class {proof.channel}, sure from {proof.limits.sure:g}"
+    return (
+        f"judgement {_JUDGEMENT} against {reference}, class {proof.channel}, "
+        f"sure from {proof.limits.sure:g}"
+    )
 
 
 def _one_class(engine: Engine, channel: int) -> Answer:
@@ -385,14 +390,16 @@ class _Search:
         )
 
     def _key(self) -> dict[str, str]:
-        int8 = find_quantised(self.model) is not None or can_quantise()
+        form = find_quantised(self.model)
         return {
             "library": "choice",
             "version": _CHOICE,
             "model_sha256": self.model.sha256,
             "engine": self.name,
             "device": self.device,
-            "offers": ", ".join(self._offers()) + (", with an INT8 form" if int8 else ""),
+            "offers": ", ".join(self._offers()),
+            "installed": ", ".join(_installed(self.name)),
+            "int8": form.sha256 if form else f"to be made: {can_quantise()}",
             "slots": "many" if self.slots is None else str(self.slots),
             "judged": f"{_fact(self.model, self.proof)}, {self.proof.limits}",
         }
@@ -411,11 +418,22 @@ class _Search:
         return None
 
 
+def _installed(name: str) -> list[str]:
+    """Say which versions of an engine's library are installed, without importing it."""
+    found = []
+    for library in (name, name.replace("-", "_")):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{library} {version(library)}")
+    return found[:1]
+
+
 def made_by() -> dict[str, str]:
     """List the installed libraries whose engines the cache keeps, for `cache.prune`."""
     found = {"quantisation": RECIPE, "choice": _CHOICE}
     for library in ("openvino", "tensorrt", "tensorrt_rtx"):
         with contextlib.suppress(ImportError, OSError):
             module = import_module(library)
-            found[library] = str(getattr(module, "get_version", lambda m=module: m.__version__)())
+            found[library] = str(
+                module.get_version() if library == "openvino" else module.__version__
+            )
     return found

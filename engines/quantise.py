@@ -28,7 +28,7 @@ from veintrack.engines import cache
 from veintrack.engines.base import U8, Pictures, Progress
 from veintrack.engines.graph import drop_unused, plain_constants
 from veintrack.engines.model import INPUT, OUTPUT, QUANTISED_FROM, ModelInfo, read_model_info
-from veintrack.errors import BackendMissingError, EngineError
+from veintrack.errors import BackendMissingError, EngineError, SourceUnreadableError
 
 __all__ = [
     "RECIPE",
@@ -220,10 +220,15 @@ def symmetric(data: bytes) -> bytes:
     from onnx import numpy_helper
 
     model = onnx.load_from_string(data)
+    plain_constants(model.graph)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type != "QuantizeLinear" or len(node.input) < 3:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
+        if len(node.input) < 3 or not constants.keys() >= set(node.input[1:3]):
+            raise EngineError(
+                f"{node.op_type} {node.name}: expected a constant scale and zero point"
+            )
         scale, zero = (constants[name] for name in node.input[1:3])
         zeros = numpy_helper.to_array(zero)
         limits = np.iinfo(zeros.dtype)
@@ -245,8 +250,9 @@ def find_quantised(model: ModelInfo) -> ModelInfo | None:
     """
     if model.quantised:
         return model
-    if cache.load(_key(model)) is not None:
-        return _read(model)
+    with contextlib.suppress(OSError):  # also a ModelFileError: pruned just now
+        if cache.load(_key(model)) is not None:
+            return _read(model)
     beside = model.path.with_suffix(".int8.onnx")
     if not beside.is_file():
         return None
@@ -288,6 +294,8 @@ def quantised(
     BackendMissingError
         If it has to be made and nncf is not installed.
     """
+    if afresh and model.quantised:
+        raise EngineError(f"{model.name} is INT8 already: give the model that it was made from")
     found = None if afresh else find_quantised(model)
     if found is not None:
         return found
@@ -300,11 +308,10 @@ def quantised(
 
     facts = {"model": model.name, "calibration": pictures.name}
     try:
-        if afresh:
-            cache.store(_key(model), build(), facts)
-        else:
-            cache.load_or_build(_key(model), lambda data: data, build, facts)
+        cache.load_or_build(_key(model), lambda data: data, build, facts, afresh=afresh)
         return _read(model)
+    except SourceUnreadableError:  # of the pictures
+        raise
     except OSError as error:  # also a ModelFileError
         raise EngineError(f"the INT8 form of {model.name} could not be kept: {error}") from error
 

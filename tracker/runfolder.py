@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from veintrack._version import __version__
@@ -36,12 +37,14 @@ _LIBRARIES = (
     "numpy",
     "scipy",
     "filterpy",
-    "opencv-python-headless",
     "av",
     "openvino",
     "tensorrt",
     "tensorrt-rtx",
+    "cuda-python",
+    "pycuda",
     "onnxruntime",
+    "nncf",
 )
 
 
@@ -177,6 +180,8 @@ def run_record(
         },
         "engine": segmenter.engine.name,
         "precision": segmenter.engine.precision,
+        # What it computes may be another file than the model: its INT8 form.
+        "compiled_from_sha256": (segmenter.engine.key or {}).get("model_sha256", model.sha256),
         "device": segmenter.engine.device,
         "configuration": config.as_dict(),
         "source": {**asdict(info), "scan_area_px": region},
@@ -197,7 +202,8 @@ def _latency_from(info: SourceInfo, pace: str) -> str:
 
 def library_versions() -> dict[str, str | None]:
     """Give the versions of what computes; None for what is not installed."""
-    return {name: _version(name) for name in _LIBRARIES}
+    # OpenCV is installed under several names.
+    return {"opencv": cv2.__version__, **{name: _version(name) for name in _LIBRARIES}}
 
 
 def _version(name: str) -> str | None:

@@ -4,10 +4,10 @@ Half of what a network is asked lies between vessel and not; so these are the ph
 stills, which are as hard as real frames, and some frames of the demo, which are clear.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
@@ -77,7 +77,8 @@ def pictures_of(source: str, shape_px: tuple[int, int]) -> Pictures:
     with open_source(source) as opened:  # a wrong name is told at once
         if opened.info.live:
             raise ValueError(f"{source} is live: give a video, a folder or a glob of images")
-    return Pictures(Path(source).name, partial(_read, source, shape_px))
+    # Not by the source's name: files are called by patients, and this is logged and kept.
+    return Pictures("your own", partial(_read, source, shape_px))
 
 
 def still_pictures(shape_px: tuple[int, int], seeds: Sequence[int]) -> list[U8]:
@@ -131,6 +132,6 @@ def _read(source: str, shape_px: tuple[int, int]) -> list[U8]:
     from veintrack.tracker.sources import open_source
 
     with open_source(source) as opened:
-        every = max(1, (opened.info.frame_count or _MOST) // _MOST)
+        every = math.ceil((opened.info.frame_count or _MOST) / _MOST)
         taken = islice(opened, 0, every * _MOST, every)
         return [lay(frame.pixels, shape_px, find_scan_area(frame.pixels)) for frame in taken]

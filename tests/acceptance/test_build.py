@@ -129,8 +129,20 @@ def test_frames_of_the_users_are_judged_on(build: Run, model: Path, tmp_path: Pa
     arguments = ("--model", model, "--precision", "fp16", "--output", "h.onnx")
     assert build(*arguments, "--frames", "mine").returncode == 0
     written = facts(tmp_path / "h.onnx")
-    assert written["frames"] == "mine"
+    assert written["frames"] == "your own"  # no names of files: patients have them
     assert written["parity"]["frames"] == 3  # type: ignore[index]
+
+
+def test_neither_a_file_nor_what_lies_beside_it_is_replaced_unasked(
+    build: Run, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.onnx.json").write_text("mine")
+    done = build("--model", model, "--output", "a.onnx")
+    assert done.returncode == 2
+    assert "a.onnx.json exists" in done.stderr
+    assert (tmp_path / "a.onnx.json").read_text() == "mine"
+    assert build("--model", model, "--output", "a.onnx", "--overwrite").returncode == 0
+    assert len(str(facts(tmp_path / "a.onnx")["sha256"])) == 64
 
 
 @needs_rtx
@@ -142,7 +154,7 @@ def test_engines_for_other_gpus_are_written_one_a_file_and_the_same_each_time(
     assert build(*order, *targets).returncode == 0
     files = [tmp_path / "p.sm_86.plan", tmp_path / "p.sm_89.plan"]
     first = [file.read_bytes() for file in files]
-    assert facts(files[0])["target"] == [8, 6]
+    assert facts(files[0])["built_for"] == "compute capability 8.6"
     build(*order, *targets)
     assert [file.read_bytes() for file in files] == first
 
@@ -161,6 +173,9 @@ def test_engines_for_other_gpus_are_written_one_a_file_and_the_same_each_time(
         (("--engine", "openvino", "--output", "a.plan"), "openvino reads .onnx files"),
         (("--engine", "tensorrt", "--output", "a.onnx"), "tensorrt has .plan files"),
         (("--frames", "nothing"), "no such file: nothing"),
+        (("--engine", "abacus", "--output", "a.onnx"), "unknown engine 'abacus'"),
+        (("--device", "cuda:1", "--output", "a.onnx"), "device is for a .plan without --target"),
+        (("--calibration", "demo", "--output", "a.onnx"), "add --precision int8"),
         (("--unused", "3"), "unused goes with --prune"),
         (("--precision", "fp4"), "unknown precision 'fp4'"),
         (("--min-dice", "2"), "dice must lie between 0 and 1"),

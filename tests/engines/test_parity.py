@@ -243,3 +243,11 @@ def test_engines_are_compared_as_they_are(model_file: Path) -> None:
     assert compare(reference, other, [frame], threshold=info.threshold).passes()
     lost = compare(reference, dead, [frame], threshold=info.threshold)
     assert (lost.passes(), lost.lost) == (False, 1)
+
+
+def test_where_the_reference_sees_no_vessel_probabilities_have_to_agree() -> None:
+    nothing = np.zeros(SHAPE)
+    assert judge(nothing, nothing + 0.05).passes()
+    doubtful = judge(nothing, nothing + 0.39)  # no mask either, but far from the reference
+    assert not doubtful.passes()
+    assert "in which the reference sees no vessel: judge on others" in doubtful.reason()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,7 +74,9 @@ def build(
     ] = None,
     workspace: Annotated[
         int | None,
-        typer.Option(help="With a .plan: most scratch memory of a layer, MiB.", metavar="MIB"),
+        typer.Option(
+            min=1, help="With a .plan: most scratch memory of a layer, MiB.", metavar="MIB"
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -89,7 +91,11 @@ def build(
     ] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(help="The same, to make the model INT8 with, anew [phantom].", metavar="SRC"),
+        typer.Option(
+            help="The same, to make the model INT8 with, anew; the main job uses what comes of it "
+            "from then on [phantom].",
+            metavar="SRC",
+        ),
     ] = None,
     min_dice: Annotated[float, typer.Option(help="Least Dice of the masks against FP32.")] = 0.99,
     max_shift: Annotated[
@@ -100,8 +106,8 @@ def build(
         bool,
         typer.Option(
             "--prune",
-            help="Remove what is damaged, what other versions of the libraries made, and with "
-            "--unused what was not used lately; and end.",
+            help="Remove what is damaged, what libraries or versions made that are not installed "
+            "here, and with --unused what was not used lately; and end.",
         ),
     ] = False,
     unused: Annotated[
@@ -144,8 +150,11 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
 
 def _check(wish: _Wish) -> None:
     """Refuse what does not go together, before anything is built."""
+    from veintrack.engines.base import engine_names
+    from veintrack.engines.build import beside_of
     from veintrack.tracker.cli.evaluate_output import check_free
 
+    engine_names(wish.engine, wish.precision, wish.device)
     if wish.output is None:
         alone = {"shape": wish.shape, "workspace": wish.workspace_mib, "target": wish.targets}
         if given := [name for name, value in alone.items() if value]:
@@ -166,7 +175,12 @@ def _check(wish: _Wish) -> None:
             )
     for name in wish.targets:
         _capability(name)
-    check_free(_outputs(wish.output, wish.targets), overwrite=wish.overwrite)
+    if wish.device != "auto" and (suffix == ".onnx" or wish.targets):
+        raise ValueError("device is for a .plan without --target: nothing else belongs to one GPU")
+    if wish.calibration is not None and wish.precision != "int8":
+        raise ValueError("a file is calibrated in int8 only: add --precision int8")
+    files = _outputs(wish.output, wish.targets)
+    check_free([*files, *map(beside_of, files)], overwrite=wish.overwrite)
 
 
 def _capability(name: str) -> tuple[int, int]:
@@ -228,16 +242,16 @@ def _into_cache(wish: _Wish, info: "ModelInfo", proof: "Proof", console: Console
                 info, wish.engine, precision=wish.precision, device=wish.device,
                 slots=slots, proof=proof, progress=tell,
             )  # fmt: skip
-            found = prove(info, engine, replace(proof, afresh=False))
+            with closing(engine):
+                found = prove(info, engine, replace(proof, afresh=False))
             table.add_row(
                 use, engine.name, engine.precision, f"{found.latency_ms:.1f}",
                 f"{found.parity.dice[0]:.4f}", f"{found.parity.centroid_shift_px:.2f}",
                 engine.device,
             )  # fmt: skip
-            engine.close()
     table.caption = (
         "one frame at a time in both; Dice and largest shift of a vessel: against ONNX Runtime in "
-        f"FP32, {proof.frames.name} frames"
+        f"{'INT8' if info.quantised else 'FP32'}, on {proof.frames.name} frames"
     )
     Console(width=100).print(table)
 
@@ -246,6 +260,7 @@ def _into_file(
     wish: _Wish, output: Path, info: "ModelInfo", proof: "Proof", console: Console
 ) -> None:
     from veintrack.engines.build import Order, make, write_made
+    from veintrack.engines.quantise import quantised
 
     engine = None
     if output.suffix != ".onnx":
@@ -253,14 +268,17 @@ def _into_file(
     elif wish.engine not in ("auto", "openvino", "onnxruntime"):
         raise ValueError(f"{wish.engine} has .plan files: name one as output")
     floats = "fp16" if engine else "fp32"
+    if wish.calibration is not None:
+        with _showing(console) as tell:
+            quantised(info, proof.calibration, afresh=True, progress=tell)
     for path, name in zip(_outputs(output, wish.targets), wish.targets or (None,), strict=True):
         order = Order(
             precision=floats if wish.precision == "auto" else wish.precision,
             engine=engine,
+            device=wish.device,
             batch=wish.shape[0] if wish.shape else 1,
             target=_capability(name) if name else None,
             workspace_bytes=wish.workspace_mib * _MIB if wish.workspace_mib else None,
-            recalibrate=wish.calibration is not None,
         )
         with _showing(console) as tell:
             made = make(info, order, proof, tell)

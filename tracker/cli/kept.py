@@ -1,10 +1,13 @@
 """What ``veintrack build --list`` and ``--prune`` do with the cache of engines."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from veintrack.engines.cache import Entry
 
 __all__ = ["keep_house", "show_kept"]
 
@@ -17,7 +20,7 @@ def show_kept() -> None:
     """Print what the cache of engines holds."""
     from veintrack.engines import cache
 
-    entries = [entry for entry in cache.entries() if entry.key.get("library") != "choice"]
+    entries = _engines()
     heads = ("model", "made by", "precision", "for", "MiB", "last used", "parity", "device")
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for entry in entries:
@@ -25,7 +28,7 @@ def show_kept() -> None:
         table.add_row(
             str(entry.facts.get("model", "")),
             f"{key.get('library', '')} {key.get('version', '').split('-')[0]}",
-            key.get("precision", ""),
+            key.get("kind") or key.get("precision", ""),
             _FOR.get(key.get("PERFORMANCE_HINT", ""), ""),
             f"{entry.size_bytes / _MIB:.1f}",
             _ago(entry.unused_s),
@@ -37,6 +40,13 @@ def show_kept() -> None:
     console.print(table)
     total = sum(entry.size_bytes for entry in entries) / _MIB
     typer.echo(f"{len(entries)} entries, {total:.0f} MiB in {cache.cache_folder()}")
+
+
+def _engines() -> "list[Entry]":
+    """List what is kept but for notes of which precision was chosen."""
+    from veintrack.engines import cache
+
+    return [entry for entry in cache.entries() if entry.key.get("library") != "choice"]
 
 
 def _ago(seconds: float) -> str:
@@ -64,5 +74,5 @@ def keep_house(unused_days: float | None) -> None:
     pruned = cache.prune(unused_days=unused_days, installed=made_by())
     typer.echo(
         f"{pruned.files} files removed, {pruned.size_bytes / _MIB:.1f} MiB; "
-        f"{len(cache.entries())} entries stay in {cache.cache_folder()}"
+        f"{len(_engines())} entries stay in {cache.cache_folder()}"
     )
