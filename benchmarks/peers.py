@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from peers_inputs import prepare
 from peers_process import Brief, Peer, PeerError
-from peers_report import OURS, Result, show, sum_up
+from peers_report import OURS, U8, Result, show, sum_up
 
 from veintrack.engines.base import PRECISIONS
 from veintrack.errors import VeintrackError
@@ -129,10 +129,9 @@ class Contest:
         try:
             peer = self._peers[name] = Peer(entry.command, self._brief | dict(entry.more), log)
             peer.masks(_JUDGED, masks)
+            self.results[name] = Result(peer.facts, self._read(masks))
         except PeerError as error:
             self._leave_out(name, error)
-        else:
-            self.results[name] = Result(peer.facts, np.load(masks))
 
     def play(self, frames: int, warm_up: int, *, backwards: bool) -> None:
         """Let all take a turn, one after another."""
@@ -151,6 +150,16 @@ class Contest:
         """End all processes. Safe to call twice."""
         while self._peers:
             self._peers.popitem()[1].close()
+
+    def _read(self, masks: Path) -> U8:
+        """Read a contestant's masks; those of another shape could be compared with no other's."""
+        *_, width, height = self._brief["inner"]
+        shown: U8 = np.load(masks)
+        if shown.shape != (_JUDGED, height, width):
+            raise PeerError(
+                f"expected masks of shape {(_JUDGED, height, width)}, got {shown.shape}"
+            )
+        return shown
 
     def _leave_out(self, name: str, error: PeerError) -> None:
         say(f"  {name} is left out: {error}")

@@ -179,13 +179,19 @@ def timed(results: Iterable[object], frames: int, warm_up: int) -> tuple[float, 
     PeerError
         If there are too few.
     """
-    number, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
+    number, begun = 0, _clocks_s()
+    ended = begun
     for number, _ in enumerate(results, 1):
         if number == warm_up:
-            wall_s, cpu_s = time.perf_counter(), time.process_time()
+            begun = _clocks_s()
         if number == warm_up + frames:
+            ended = _clocks_s()  # leaving the loop ends what yields them: not to be timed
             break
-    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     if number < warm_up + frames:
         raise PeerError(f"it stopped after {number} of {warm_up + frames} frames")
-    return round(frames / wall_s, 2), round(1000 * cpu_s / frames, 2)
+    wall_s, cpu_s = (after - before for before, after in zip(begun, ended, strict=True))
+    return round(frames / wall_s, 4), round(1000 * cpu_s / frames, 4)
+
+
+def _clocks_s() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()

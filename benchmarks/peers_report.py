@@ -13,7 +13,7 @@ from rich.text import Text
 
 from veintrack.engines.base import PRECISIONS
 
-__all__ = ["ALIKE", "OURS", "Result", "dice", "ratio", "remarks", "show", "sum_up"]
+__all__ = ["ALIKE", "OURS", "U8", "Result", "dice", "ratio", "remarks", "show", "sum_up"]
 
 U8 = NDArray[np.uint8]
 
@@ -64,8 +64,8 @@ def sum_up(results: Mapping[str, Result]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "fps": round(median(result.turns["fps"]), 2),
-            "cpu_ms": round(median(result.turns["cpu_ms"]), 2),
+            "fps": round(median(result.turns["fps"]), 4),
+            "cpu_ms": round(median(result.turns["cpu_ms"]), 4),
             "dice": round(dice(results[truth].masks, result.masks), 4),
             **result.facts,
             "turns": result.turns,
@@ -79,9 +79,9 @@ def ratio(fps: Sequence[float], other_fps: Sequence[float]) -> dict[str, float]:
     """Compare two contestants' turns, round by round."""
     ratios = [one / other for one, other in zip(fps, other_fps, strict=True)]
     return {
-        "median": round(median(ratios), 3),
-        "least": round(min(ratios), 3),
-        "most": round(max(ratios), 3),
+        "median": round(median(ratios), 4),
+        "least": round(min(ratios), 4),
+        "most": round(max(ratios), 4),
     }
 
 

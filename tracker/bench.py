@@ -35,6 +35,7 @@ __all__ = ["STAGES", "Line", "Turn", "View", "measure_bare", "measure_line"]
 
 STAGES = ("read", "wait", "prepare", "infer", "detect", "track")
 _QUEUE = 4
+_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Turn:
     drops, driver_drops : int
         Frames passed over because the line was busy, and those that the driver lost, meanwhile.
     left_out : dict
-        By sink, results that it was too slow to take; none where the source waits.
+        By sink, results that it was too slow to take meanwhile; none where the source waits.
     stages_ms : dict
         Times of each of `STAGES`, and of each sink as ``sink NAME``. Several frames may be in work
         at once, so ``infer`` includes waiting for earlier frames' detection and tracking.
@@ -146,7 +147,7 @@ def measure_line(line: Line) -> Turn:
             stack.callback(outlet.close)
 
         def clocks() -> _Clocks:
-            return _Clocks.read(pipeline, source, engine, sinks, view_clocks)
+            return _Clocks.read(pipeline, source, engine, sinks, threads, view_clocks)
 
         taken = _take(pipeline, (*threads, *views), line, clocks)
     for thread in threads:
@@ -159,18 +160,22 @@ def measure_line(line: Line) -> Turn:
         )
     begun, ended = taken.begun, taken.ended
     stages_ms = {name: Spread.of(times) for name, times in taken.stages_ns.items()}
-    for sink in sinks:
-        stages_ms[f"sink {sink.name}"] = Spread.of(sink.times_ns[line.warm_up :])
+    for sink, left_out in zip(sinks, begun.left_out, strict=True):
+        written = line.warm_up - left_out  # of the warm-up's results
+        stages_ms[f"sink {sink.name}"] = Spread.of(sink.times_ns[written:])
     return Turn(
         frames=frames,
-        fps=round(frames / ((ended.wall_ns - begun.wall_ns) * 1e-9), 2),
+        fps=round(frames / ((ended.wall_ns - begun.wall_ns) * 1e-9), _DIGITS),
         drops=ended.drops - begun.drops,
         driver_drops=ended.driver_drops - begun.driver_drops,
-        left_out={thread.name: thread.left_out for thread in threads},
+        left_out={
+            thread.name: after - before
+            for thread, before, after in zip(threads, begun.left_out, ended.left_out, strict=True)
+        },
         stages_ms=stages_ms,
         end_to_end_ms=Spread.of(taken.ages_ns),
-        cpu_ms=round((ended.process_ns - begun.process_ns) * 1e-6 / frames, 3),
-        own_cpu_ms=round((ended.own_ns - begun.own_ns) * 1e-6 / frames, 3),
+        cpu_ms=round((ended.process_ns - begun.process_ns) * 1e-6 / frames, _DIGITS),
+        own_cpu_ms=round((ended.own_ns - begun.own_ns) * 1e-6 / frames, _DIGITS),
         memory_mib=taken.memory_mib,
     )
 
@@ -184,6 +189,7 @@ class _Clocks:
     own_ns: int
     drops: int
     driver_drops: int
+    left_out: tuple[int, ...]
 
     @classmethod
     def read(
@@ -192,6 +198,7 @@ class _Clocks:
         source: Source,
         engine: MeteredEngine,
         sinks: Sequence[MeteredSink],
+        threads: Sequence[SinkThread],
         view_clocks: Sequence[int],
     ) -> "_Clocks":
         own_ns = time.thread_time_ns() - engine.cpu_ns + pipeline.reader_cpu_ns
@@ -203,6 +210,7 @@ class _Clocks:
             own_ns + sum(sink.cpu_ns for sink in sinks),
             pipeline.drops,
             source.driver_drops,
+            tuple(thread.left_out for thread in threads),
         )
 
 
@@ -298,7 +306,7 @@ def measure_bare(
         engine.result(slot)
     counted = len(latencies_ns)
     return {
-        "fps": round(counted / (wall_ns * 1e-9), 2),
-        "cpu_ms": round(cpu_ns * 1e-6 / counted, 3),
+        "fps": round(counted / (wall_ns * 1e-9), _DIGITS),
+        "cpu_ms": round(cpu_ns * 1e-6 / counted, _DIGITS),
         "latency_p50_ms": Spread.of(latencies_ns).p50,
     }

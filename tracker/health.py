@@ -95,6 +95,17 @@ class Places:
         except (OSError, UnicodeDecodeError):
             return ""
 
+    def has(self, path: str) -> bool:
+        """Whether there is such a file or folder that may be seen."""
+        return os.access(self.root / path, os.F_OK)
+
+    def names(self, path: str) -> list[str]:
+        """Name what lies in a folder of the system; nothing where it cannot be read."""
+        try:
+            return [one.name for one in (self.root / path).iterdir()]
+        except OSError:
+            return []
+
 
 def look(name: str, at: Callable[[], Check | Iterable[Check]]) -> list[Check]:
     """Make one look; whatever it raises is what was found."""
@@ -124,24 +135,23 @@ def version_of(distribution: str) -> str | None:
 def is_jetson(places: Places) -> bool:
     """Whether this is one of NVIDIA's boards, where TensorRT comes with the system."""
     board = places.read("proc/device-tree/model")
-    return "Jetson" in board or (places.root / "etc/nv_tegra_release").exists()
+    return "Jetson" in board or places.has("etc/nv_tegra_release")
 
 
 def in_container(places: Places) -> bool:
     """Whether devices must be handed in from outside."""
-    return any((places.root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+    return any(places.has(mark) for mark in (".dockerenv", "run/.containerenv"))
 
 
 def has_nvidia_hardware(places: Places) -> bool:
     """Whether an NVIDIA GPU is there, with a driver or without; under Windows (WSL), perhaps."""
-    nodes = (places.root / "dev" / name for name in ("nvidia0", "nvidiactl", "dxg"))
-    slots = (places.root / "sys/bus/pci/devices").glob("*")
+    slots = places.names("sys/bus/pci/devices")
     return (
         is_jetson(places)
-        or any(node.exists() for node in nodes)
+        or any(places.has(f"dev/{name}") for name in ("nvidia0", "nvidiactl", "dxg"))
         or any(
-            places.read(f"sys/bus/pci/devices/{slot.name}/vendor") == _PCI_NVIDIA
-            and places.read(f"sys/bus/pci/devices/{slot.name}/class").startswith(_PCI_DISPLAY)
+            places.read(f"sys/bus/pci/devices/{slot}/vendor") == _PCI_NVIDIA
+            and places.read(f"sys/bus/pci/devices/{slot}/class").startswith(_PCI_DISPLAY)
             for slot in slots
         )
     )

@@ -38,7 +38,7 @@ class Spread:
         if not len(times_ns):
             return cls(*(0.0 for _ in _PARTS))
         values = np.percentile(np.asarray(times_ns), list(_PARTS.values())) * 1e-6
-        return cls(*(round(float(value), 3) for value in values))
+        return cls(*(round(float(value), 4) for value in values))
 
 
 class MeteredEngine:

@@ -17,12 +17,13 @@ echo "python $*" >> "$LOG"
 case "$*" in
     *" venv "*) mkdir -p "${@: -1}/bin"; cp "$0" "$VEINTRACK" "${@: -1}/bin" ;;
     *"pip list"*) echo "veintrack==0.1" ;;
+    *pytest*test_*) echo "$TESTED" ;;
 esac
 """
 VEINTRACK = """
 echo "veintrack $*" >> "$LOG"
 [[ $* != *"$BREAK"* ]] || { echo "it is broken" >&2; exit 3; }
-echo "in $HOME/of mallory at clinic-7, not mallorys: /dev/v4l/by-id/usb-12345"
+echo "in $HOME/of someone at clinic-7, not someones: /dev/v4l/by-id/usb-12345"
 [[ $1 != bench ]] || echo '{"rows": []}' > "${@: -1}"
 """
 
@@ -51,7 +52,7 @@ def run(tmp_path: Path, put: Callable[[str, str], Path]) -> Run:
     shutil.copy(SCRIPT, script)
     (tmp_path / "home").mkdir()
     put("nvidia-smi", "exit 9")
-    put("id", "echo mallory")
+    put("id", "echo someone")
     put("uname", '[[ $1 == -n ]] && echo clinic-7 || echo "Linux 6.1 x86_64"')
     put("python", PYTHON)
     put("veintrack", VEINTRACK)
@@ -62,6 +63,7 @@ def run(tmp_path: Path, put: Callable[[str, str], Path]) -> Run:
         "LOG": str(tmp_path / "log"),
         "VEINTRACK": str(tmp_path / "bin" / "veintrack"),
         "BREAK": "nothing",
+        "TESTED": "7 passed in 1.20s",
     }
 
     def call(*words: str, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -127,6 +129,41 @@ def test_a_part_that_fails_is_recorded_and_the_rest_goes_on(
     assert report["doctor.log"] == "it is broken\n"
 
 
+def test_with_a_gpu_an_engine_is_built_on_it(
+    tmp_path: Path, run: Run, venv: str, put: Callable[[str, str], Path]
+) -> None:
+    put("nvidia-smi", "echo GPU 0: NVIDIA X")
+    assert run("--venv", venv).returncode == 0
+    assert results(read(tmp_path)) == dict.fromkeys([*PARTS, "build"], "ok")
+    assert "veintrack build --device cuda" in (tmp_path / "log").read_text()
+    assert run("--venv", venv, BREAK="build").returncode == 1
+    assert results(read(tmp_path))["build"] == "failed with exit code 3"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tested", "result", "status"),
+    [
+        (False, "8 skipped in 0.05s", "skipped: 8 skipped, none run", 0),
+        (True, "8 skipped, 1 warning in 0.05s", "failed: 8 skipped, none run", 1),
+        (True, "12 passed, 6 skipped in 60.1s (0:01:00)", "ok, 6 skipped", 0),
+    ],
+)
+def test_tests_that_were_left_out_are_not_taken_for_passed(
+    tmp_path: Path,
+    run: Run,
+    venv: str,
+    put: Callable[[str, str], Path],
+    gpu: bool,
+    tested: str,
+    result: str,
+    status: int,
+) -> None:
+    if gpu:
+        put("nvidia-smi", "echo GPU 0: NVIDIA X")
+    assert run("--venv", venv, TESTED=f"SKIPPED [8] no GPU\n{tested}").returncode == status
+    assert results(read(tmp_path))["gpu_tests"] == result
+
+
 def test_what_takes_too_long_is_stopped_and_said(
     tmp_path: Path, run: Run, venv: str, put: Callable[[str, str], Path]
 ) -> None:
@@ -138,7 +175,7 @@ def test_what_takes_too_long_is_stopped_and_said(
 def test_the_report_names_nobody(tmp_path: Path, run: Run, venv: str) -> None:
     run("--venv", venv)
     report = read(tmp_path)
-    assert report["doctor.txt"] == "in HOME/of USER at HOST, not mallorys: /dev/v4l/by-id/DEVICE\n"
+    assert report["doctor.txt"] == "in HOME/of USER at HOST, not someones: /dev/v4l/by-id/DEVICE\n"
     everything = "".join(report.values())
     assert str(tmp_path) not in everything
     assert "clinic-7" not in everything
@@ -182,7 +219,9 @@ def test_it_installs_what_the_machine_can_use(
         put("grep", f'[[ $* != *jetson* ]] || exit 0\nexec {real} "$@"')
     done = run("--python", str(tmp_path / "bin" / "python"))
     assert (done.returncode, done.stderr) == (0, "")
-    assert list(results(read(tmp_path))) == ["install", *PARTS]
+    found = results(read(tmp_path))
+    assert ("build" in found) == (machine != "plain")
+    assert [part for part in found if part != "build"] == ["install", *PARTS]
     venv, _, install, *_ = (tmp_path / "log").read_text().splitlines()
     assert ("--system-site-packages" in venv) == with_system
     assert install == f"python -m pip install {tmp_path}{installed}"

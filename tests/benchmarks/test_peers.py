@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Fake:
         return self.brief["fps"], 2.0
 
     def masks(self, count):
-        return np.ones((count, 3, 4), np.uint8)
+        return np.ones((count, 3, self.brief.get("columns", 4)), np.uint8)
 
 serve(Fake)
 """
@@ -78,12 +79,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def entries(peers: Any, fake: list[str]) -> list[Any]:
-    """Two that play, one that cannot be loaded, one that dies, and one that is not installed."""
+    """Two that play, and one each that is refused, dies, segments another grid, is missing."""
     return [
         peers.Entry("veintrack bf16", fake, {"fps": 60.0, "precision": "bf16"}),
         peers.Entry("slow", fake, {"fps": 20.0}),
         peers.Entry("refused", fake, {"refuse": True}),
         peers.Entry("mortal", fake, {"fps": 1.0, "dies": 2}),
+        peers.Entry("odd", fake, {"columns": 5}),
         peers.Entry("FAST", ["fast"], missing="not installed: get it"),
     ]
 
@@ -117,7 +119,7 @@ def test_who_fails_or_is_missing_is_left_out_and_told(
     peers: Any, entries: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "_PAUSE_S", 0)
-    contest = peers.Contest({}, tmp_path)
+    contest = peers.Contest({"inner": [0, 1, 4, 3]}, tmp_path)
     try:
         for entry in entries:
             contest.load(entry)
@@ -129,6 +131,7 @@ def test_who_fails_or_is_missing_is_left_out_and_told(
     assert contest.left_out == {
         "refused": "ValueError: no such model",
         "mortal": "ended with exit status 3: out of memory",
+        "odd": "expected masks of shape (5, 3, 4), got (5, 3, 5)",
         "FAST": "not installed: get it",
     }
     assert contest.results["slow"].turns["fps"] == [20.0] * 3
@@ -192,6 +195,18 @@ def test_too_few_results_are_no_measurement(process: Any) -> None:
         process.timed(range(4), 3, 2)
 
 
+def test_what_ends_after_the_last_frame_is_not_timed(process: Any) -> None:
+    class SlowToEnd:
+        def __iter__(self) -> Iterator[int]:
+            try:
+                yield from range(10)
+            finally:
+                time.sleep(0.3)
+
+    fps, _ = process.timed(SlowToEnd(), 3, 2)
+    assert fps > 3 / 0.1
+
+
 def test_all_is_written(
     peers: Any,
     entries: list[Any],
@@ -200,6 +215,7 @@ def test_all_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = {"model_sha256": "0", "shape_px": [480, 640], "input_px": [256, 256]}
+    given["inner"] = [0, 1, 4, 3]
     monkeypatch.setattr(peers, "_PAUSE_S", 0)
     monkeypatch.setattr(peers, "prepare", lambda *_: given)
     monkeypatch.setattr(peers, "entries", lambda _: entries)
@@ -209,7 +225,7 @@ def test_all_is_written(
     record = json.loads(written.read_text())
     assert [one["name"] for one in record["contestants"]] == ["veintrack bf16", "slow"]
     assert record["contestants"][1]["ratios"]["veintrack bf16"]["median"] == 3.0
-    assert record["left_out"].keys() == {"refused", "mortal", "FAST"}
+    assert record["left_out"].keys() == {"refused", "mortal", "odd", "FAST"}
     out = capsys.readouterr().out
     assert "3.00 (3.00 to 3.00)" in out
     assert "FAST is left out: not installed: get it" in out

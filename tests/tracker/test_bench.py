@@ -1,6 +1,7 @@
 """The measuring of the line: what is counted, what is said, what is refused."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -104,6 +105,35 @@ def test_a_sink_that_fails_is_told(segmenter: Segmenter) -> None:
         measure_line(line(segmenter, 4, 2, Full()))
 
 
+def test_what_a_slow_sink_leaves_out_in_the_warm_up_is_not_counted(segmenter: Segmenter) -> None:
+    class Slow(Counting):
+        def write(self, result: FrameResult) -> None:
+            if not self.seen:
+                time.sleep(0.5)
+            super().write(result)
+
+    class Noting:
+        def put(self, result: FrameResult) -> None:
+            shown.append(result.frame.index)
+
+        def close(self) -> None:
+            pass
+
+    shown: list[int] = []
+    sink, warm_up, frames = Slow(), 20, 60
+    live = replace(
+        line(segmenter, frames, warm_up, sink),
+        settings=PipelineSettings(crop="none", pace="realtime"),
+        open_views=lambda _: [Noting()],
+    )
+    turn = measure_line(live)
+    early, counted = shown[:warm_up], shown[warm_up : warm_up + frames]
+    assert set(early) - set(sink.seen)
+    assert turn.left_out == {"counting": len(set(counted) - set(sink.seen))}
+    # Of the warm-up's results only those that were taken have a time to leave away.
+    assert turn.stages_ms["sink counting"].max < 500
+
+
 def test_a_source_shorter_than_the_warm_up_is_told(segmenter: Segmenter) -> None:
     short = replace(line(segmenter, 5, 9), open_source=lambda: ArraySource(pictures(5)))
     with pytest.raises(ValueError, match="no frame is left to measure after 9 to warm up"):
@@ -142,18 +172,18 @@ class Window:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            sum(range(3000))
+            sum(range(30_000))
             time.sleep(1e-3)
 
 
 def test_what_a_view_draws_is_our_processor_time_and_it_may_end_the_turn(
     segmenter: Segmenter,
 ) -> None:
-    alone = measure_line(line(segmenter, 20, 5))
+    alone_ms = min(measure_line(line(segmenter, 20, 5)).own_cpu_ms for _ in range(3))
     seen = replace(line(segmenter, 1000, 5), open_views=lambda stop: [Window(stop)])
     turn = measure_line(seen)
     assert 25 <= turn.frames <= 25 + segmenter.slots
-    assert turn.own_cpu_ms > alone.own_cpu_ms
+    assert turn.own_cpu_ms > alone_ms
     assert set(turn.stages_ms) == set(STAGES)
 
 
@@ -212,6 +242,8 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(
     assert [turn["line"]["frames"] for turn in row["turns"]] == [6, 6]
     assert row["summary"] == summarise(row["turns"], live=False)
     assert row["sinks"] == ["csv", "jsonl"]
+    assert set(row["stages_ms"]) == set(row["turns"][0]["line"]["stages_ms"])
+    assert row["summary"]["memory_most_mib"] > 1
     assert record["shape_px"] == [480, 640]
 
     assert command("--compare", str(tmp_path / "bench.json")) == 0
@@ -219,6 +251,22 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(
     assert "earlier" in said
     assert "%" in said
     assert "not the same sinks: ['csv', 'jsonl'] before, [] now" in said
+
+
+def test_the_bare_engine_is_timed_for_as_long_as_the_line_but_not_for_ever(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def note(engine: Any, frames: int, warm_up: int, seconds: float) -> dict[str, float]:
+        asked.append((frames, seconds))
+        return measure_bare(engine, 3, warm_up)
+
+    monkeypatch.setattr(measuring, "measure_bare", note)
+    few = ["--model", str(model_file), "--warm-up", "2", "--repetitions", "1"]
+    for words in (["--frames", "6"], ["--minutes", "0.002"]):
+        assert run(["bench", *few, "--engine", "openvino", *words]) == 0
+    assert asked == [(6, 20.0), (sys.maxsize, 60 * 0.002)]
 
 
 def test_real_time_is_kept_with_any_source(
@@ -261,6 +309,7 @@ def test_all_engines_and_precisions_stand_in_one_table(
         assert row["accuracy"]["fp32_dice"] > 0.9
         assert row["accuracy"]["truth_dice"] > 0.9
         assert len(row["turns"]) == 2
+        assert "memory_most_mib" not in row["summary"]
     reference = rows["onnxruntime", "fp32"]["accuracy"]
     assert (reference["fp32_dice"], reference["fp32_centroid_shift_px"]) == (1, 0)
     # Nothing is left out in silence.
@@ -370,14 +419,3 @@ def test_other_files_are_no_figures_to_compare_with(
     (tmp_path / "other.json").write_text('{"fps": 3}')
     assert command("--compare", str(tmp_path / "other.json")) == 2
     assert "holds no figures of `veintrack bench --json`" in capsys.readouterr().err
-
-
-def test_figures_of_earlier_versions_can_be_compared_with(
-    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = {"engine": "openvino", "precision": "bf16", "summary": {"fps": 0.001}}
-    (tmp_path / "old.json").write_text(json.dumps(row | {"command": {"sinks": []}}))
-    assert command("--compare", str(tmp_path / "old.json")) == 0
-    said = capsys.readouterr().out
-    assert "earlier" in said
-    assert "0.001" in said

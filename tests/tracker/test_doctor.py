@@ -1,6 +1,7 @@
 """What the doctor finds on machines that are healthy, bare or broken, and what mends them."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,7 @@ def test_a_driver_that_refuses_is_named_with_its_reason() -> None:
         ("import time; time.sleep(60)", "no answer within 0.3 s"),
         ("raise SystemExit('nothing to say')", "nothing to say"),
         ("", "it said nothing"),
+        ("print('[1]'); print(2)", "it said nothing"),
     ],
 )
 def test_a_library_that_takes_its_process_down_is_an_answer(
@@ -252,8 +254,17 @@ def test_a_library_that_takes_its_process_down_is_an_answer(
 
 
 def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_CHILD", "print('hello'); print('{\"version\": \"1\"}')")
+    monkeypatch.setattr(
+        probes, "_CHILD", "print('hello'); print('{\"version\": \"1\"}'); print('goodbye')"
+    )
     assert ask("openvino") == {"version": "1"}
+
+
+def test_a_process_that_cannot_be_started_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    assert ask("openvino")["error"].startswith("FileNotFoundError: ")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from veintrack.tracker.health import (
     Check,
     Places,
     folder_fault,
+    has_nvidia_hardware,
     look,
     machine_checks,
     optional_parts,
@@ -40,6 +41,18 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     return plain_machine(tmp_path / "root")
+
+
+def test_hardware_that_may_not_be_seen_counts_as_none(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    assert not has_nvidia_hardware(places)
+    for name in ("exists", "iterdir", "is_dir", "stat", "glob"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert not has_nvidia_hardware(places)
 
 
 def test_a_look_that_fails_is_itself_a_finding() -> None:

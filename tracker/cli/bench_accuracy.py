@@ -59,7 +59,7 @@ def agree(segmenters: "Sequence[Segmenter]", model: str) -> list[dict[str, Any]]
         found.append(
             {
                 "fp32_dice": round(parity.dice[0], 5),
-                "fp32_centroid_shift_px": round(parity.centroid_shift_px, 3),
+                "fp32_centroid_shift_px": round(parity.centroid_shift_px, 4),
                 "fp32_gained": parity.gained,
                 "fp32_lost": parity.lost,
                 "fp32_pictures": parity.frames,

@@ -4,21 +4,25 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["P99_BARE", "P99_EXTRA_MS", "added", "memory_ratio", "summarise"]
+__all__ = ["P99_BARE", "P99_EXTRA_MS", "PARTS", "added", "memory_ratio", "stages_ms", "summarise"]
 
 P99_BARE, P99_EXTRA_MS = 2.0, 3.0
 """Real time is kept if 99 of 100 frames take no longer than this many bare pictures, and this."""
+PARTS = ("p50", "p95", "p99", "p99_9", "max")
+"""The middle and the tail of a stage's times, as in :class:`veintrack.tracker.meters.Spread`."""
+_DIGITS = 4
 _MINUTE = 60  # memory is noted once a second
 
 Turns = Sequence[Mapping[str, Any]]
 
 
-def summarise(turns: Turns, *, live: bool) -> dict[str, float]:
+def summarise(turns: Turns, *, live: bool, alone: bool = True) -> dict[str, float]:
     """Sum up the turns: medians, except what is added up (drops) or the most of all (memory).
 
     Where the source sets the pace, the frames a second are its own: no ratio is made of them, but
     the 99th percentile has a limit, and in turns of three minutes and more the memory of the last
-    minute stands beside that of the second.
+    minute stands beside that of the second. The most memory is left out unless the engine was
+    `alone` in the process.
     """
     lines, bares = [turn["line"] for turn in turns], [turn["bare"] for turn in turns]
     memory = [ratio for one in lines if (ratio := memory_ratio(one["memory_mib"])) is not None]
@@ -30,14 +34,14 @@ def summarise(turns: Turns, *, live: bool) -> dict[str, float]:
         **({} if live else _of_bare(lines, bares)),
         **{
             f"end_to_end_{part}_ms": _median([one["end_to_end_ms"][part] for one in lines])
-            for part in ("p50", "p95", "p99", "p99_9", "max")
+            for part in PARTS
         },
         "bare_latency_p50_ms": bare_p50_ms,
-        **({"p99_limit_ms": round(P99_BARE * bare_p50_ms + P99_EXTRA_MS, 3)} if live else {}),
+        **({"p99_limit_ms": _limit_ms(bare_p50_ms)} if live else {}),
         "cpu_ms": _median([one["cpu_ms"] for one in lines]),
         "bare_cpu_ms": _median([one["cpu_ms"] for one in bares]),
         "own_cpu_ms": _median([one["own_cpu_ms"] for one in lines]),
-        "memory_most_mib": max(max(one["memory_mib"]) for one in lines),
+        **({"memory_most_mib": max(max(one["memory_mib"]) for one in lines)} if alone else {}),
         **({"memory_last_over_second_minute": max(memory)} if memory else {}),
         "drops": sum(one["drops"] for one in lines),
         "driver_drops": sum(one["driver_drops"] for one in lines),
@@ -45,12 +49,25 @@ def summarise(turns: Turns, *, live: bool) -> dict[str, float]:
     }
 
 
+def _limit_ms(bare_p50_ms: float) -> float:
+    return round(P99_BARE * bare_p50_ms + P99_EXTRA_MS, _DIGITS)
+
+
+def stages_ms(turns: Turns) -> dict[str, dict[str, float]]:
+    """Sum up the stages' times, and those of the sinks: medians over the turns."""
+    spreads = [turn["line"]["stages_ms"] for turn in turns]
+    return {
+        name: {part: _median([one[name][part] for one in spreads]) for part in PARTS}
+        for name in spreads[0]
+    }
+
+
 def _of_bare(lines: Turns, bares: Turns) -> dict[str, float]:
     ratios = [a["fps"] / b["fps"] for a, b in zip(lines, bares, strict=True)]
     return {
         "fps_over_bare": _median(ratios),
-        "fps_over_bare_least": round(min(ratios), 3),
-        "fps_over_bare_most": round(max(ratios), 3),
+        "fps_over_bare_least": round(min(ratios), _DIGITS),
+        "fps_over_bare_most": round(max(ratios), _DIGITS),
     }
 
 
@@ -65,7 +82,7 @@ def memory_ratio(memory_mib: Sequence[float]) -> float | None:
     if len(memory_mib) < 3 * _MINUTE:
         return None
     second, last = memory_mib[_MINUTE : 2 * _MINUTE], memory_mib[-_MINUTE:]
-    return round(statistics.fmean(last) / statistics.fmean(second), 4)
+    return round(statistics.fmean(last) / statistics.fmean(second), _DIGITS)
 
 
 def added(turns: Turns, first: Turns) -> dict[str, float]:
@@ -88,4 +105,4 @@ def added(turns: Turns, first: Turns) -> dict[str, float]:
 
 
 def _median(values: Sequence[float]) -> float:
-    return round(statistics.median(values), 3)
+    return round(statistics.median(values), _DIGITS)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from veintrack.tracker.cli.bench_figures import P99_BARE, P99_EXTRA_MS
+from veintrack.tracker.cli.bench_figures import P99_BARE, P99_EXTRA_MS, PARTS
 
 __all__ = ["differences", "read", "show"]
 
@@ -24,7 +24,7 @@ _COMPARED = {"fps": "fps", "end_to_end_p99_ms": "p99 ms", "own_cpu_ms": "own ms"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read earlier figures; those of versions that wrote one row only become a table of one.
+    """Read earlier figures.
 
     Raises
     ------
@@ -33,8 +33,6 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if "summary" in record:
-            record["rows"] = [{"sinks": record["command"]["sinks"], **record}]
         for row in record["rows"]:
             values = row["summary"].values()
             if not all(isinstance(value, int | float) for value in values):
@@ -81,16 +79,17 @@ def _show_one(
     about = f"{row['engine']} {row['precision']} on {row['device']}, {row['slots']} in work"
     console.print(Text(f"{about}; sinks: {_sinks(row)}"), soft_wrap=True)
     stages = Table("stage, ms", "p50", "p95", "p99", "p99.9", "max")
-    last = row["turns"][-1]["line"]
-    for name, spread in {**last["stages_ms"], "end to end": last["end_to_end_ms"]}.items():
+    for name, spread in row["stages_ms"].items():
         stages.add_row(name, *(f"{value:.3f}" for value in spread.values()))
+    whole = (row["summary"][f"end_to_end_{part}_ms"] for part in PARTS)
+    stages.add_row("end to end", *(f"{value:.3f}" for value in whole))
     since = "capture, or when the frame was due" if record["live"] else "prepare: no read, no wait"
     stages.caption = (
-        f"of the last turn; end to end: from {since}, to the tracks; infer: until the answer was "
-        "taken, other frames being in work meanwhile; a window's drawing is in cpu only"
+        f"medians over the turns; end to end: from {since}, to the tracks; infer: until the answer "
+        "was taken, other frames being in work meanwhile; a window's drawing is in cpu only"
     )
     console.print(stages)
-    before = _same_row(row, earlier)
+    before = _same_row(row, record, earlier)
     table = Table(*["", "now", *(["earlier", "change"] if before else [])])
     was = {**before["summary"], **before.get("accuracy", {})} if before else {}
     for name, value in {**row["summary"], **_numbers(row["accuracy"])}.items():
@@ -137,7 +136,7 @@ def _show_several(
     )
     console.print(table)
     if earlier:
-        console.print(_comparison(rows, earlier))
+        console.print(_comparison(record, earlier))
 
 
 def _engine_columns(record: Mapping[str, Any]) -> Columns:
@@ -187,7 +186,7 @@ def _figure(name: str, form: str, part: str = "summary") -> Callable[[Row], str]
     return lambda row: format(row[part][name], form) if name in row[part] else ""
 
 
-def _same_row(row: Row, earlier: Mapping[str, Any] | None) -> Row | None:
+def _same_row(row: Row, record: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> Row | None:
     """Find the earlier row to compare with: of the same engine, precision and sinks.
 
     A single row is compared with a single one whatever it is; what differs is said.
@@ -196,15 +195,15 @@ def _same_row(row: Row, earlier: Mapping[str, Any] | None) -> Row | None:
     for one in rows:
         if all(one[name] == row[name] for name in ("engine", "precision", "sinks")):
             return one
-    return rows[0] if len(rows) == 1 else None
+    return rows[0] if len(rows) == len(record["rows"]) == 1 else None
 
 
-def _comparison(rows: Sequence[Row], earlier: Mapping[str, Any]) -> Table:
+def _comparison(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> Table:
     table = Table("engine", "", "sinks", title="compared with earlier figures", width=_WIDTH)
     for head in _COMPARED.values():
         table.add_column(head)
-    for row in rows:
-        now, before = row["summary"], _same_row(row, earlier)
+    for row in record["rows"]:
+        now, before = row["summary"], _same_row(row, record, earlier)
         was = before["summary"] if before else {}
         cells = [
             f"{was[name]:.4g} to {now[name]:.4g}\n({_change(was[name], now[name])})"
@@ -245,6 +244,8 @@ def _notes(record: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> list
         for (engine, reason), which in reasons.items()
     ]
     if earlier:
+        if len(rows) == 1 and _same_row(rows[0], record, earlier) is None:
+            notes.append("not compared: its like is not among the earlier figures")
         notes += differences(record, earlier)
     return notes
 
@@ -264,19 +265,15 @@ def _verdict(summary: Mapping[str, float]) -> str:
 
 def differences(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
     """Say what makes two records hard to compare: another device, model, engine or command."""
-
-    def of(one: Mapping[str, Any]) -> dict[str, Any]:
-        row = one["rows"][0] if len(one["rows"]) == 1 else {}
-        command = one.get("command", {})
-        return {
-            **{name: one.get(name) for name in _OF_ALL},
-            **{name: row.get(name) for name in _OF_ROW if row},
-            **{name: command.get(name) for name in _OF_COMMAND},
-        }
-
-    now, before = of(record), of(earlier)
-    return [
-        f"not the same {name.replace('_', ' ')}: {before[name]} before, {now[name]} now"
-        for name in now
-        if name in before and before[name] != now[name]
+    command, was = record["command"], earlier.get("command", {})
+    pairs = [(name, earlier.get(name), record.get(name)) for name in _OF_ALL]
+    for row in record["rows"]:
+        if before := _same_row(row, record, earlier):
+            pairs += [(name, before.get(name), row.get(name)) for name in _OF_ROW]
+    pairs += [(name, was.get(name), command.get(name)) for name in _OF_COMMAND]
+    said = [
+        f"not the same {name.replace('_', ' ')}: {before} before, {now} now"
+        for name, before, now in pairs
+        if before != now
     ]
+    return list(dict.fromkeys(said))  # rows of one device differ alike

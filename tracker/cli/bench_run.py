@@ -14,7 +14,7 @@ from rich.console import Console
 
 from veintrack._version import __version__
 from veintrack.errors import EngineError, OutputError
-from veintrack.tracker.cli.bench_figures import added, summarise
+from veintrack.tracker.cli.bench_figures import added, stages_ms, summarise
 from veintrack.tracker.cli.bench_parts import (
     SINKS,
     Wish,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # imported on use: the command line starts without them
 
 __all__ = ["measure"]
 
+_BARE_S = 20.0  # tells a bare engine's pace, however long the line's turn is
 _OUTLINES = ("jsonl", "video", "window")  # sinks that look at the vessels' outlines
 
 
@@ -63,8 +64,8 @@ def measure(wish: Wish) -> dict[str, Any]:
     -------
     dict
         ``command``, what was asked for; ``rows``, each with ``engine``, ``precision``, ``device``,
-        ``slots``, ``sinks``, ``accuracy``, ``turns`` and ``summary``; ``not_offered``, what there
-        is no row of, and why; and what holds for all of them.
+        ``slots``, ``sinks``, ``accuracy``, ``turns``, ``stages_ms`` and ``summary``;
+        ``not_offered``, what there is no row of, and why; and what holds for all of them.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def measure(wish: Wish) -> dict[str, Any]:
                 **library_versions(),
             },
             "memory_peak_mib": peak_mib(),
-            "rows": [_record(row, rows[0], live=live) for row in rows],
+            "rows": [_record(row, rows[0], live=live, alone=len(segmenters) == 1) for row in rows],
             "not_offered": missing,
         }
 
@@ -116,7 +117,7 @@ def _facts(info: "SourceInfo", *, live: bool) -> dict[str, Any]:
     return {"shape_px": list(info.shape_px), "rate_hz": info.rate_hz, "live": live}
 
 
-def _record(row: _Row, first: _Row, *, live: bool) -> dict[str, Any]:
+def _record(row: _Row, first: _Row, *, live: bool, alone: bool) -> dict[str, Any]:
     engine = row.segmenter.engine
     return {
         "engine": engine.name,
@@ -126,7 +127,8 @@ def _record(row: _Row, first: _Row, *, live: bool) -> dict[str, Any]:
         "sinks": list(row.sinks),
         "accuracy": row.accuracy,
         "turns": row.turns,
-        "summary": summarise(row.turns, live=live),
+        "stages_ms": stages_ms(row.turns),
+        "summary": summarise(row.turns, live=live, alone=alone),
         # Beside the first row, turn by turn: what else ran on the machine has hit both.
         "added": {} if row is first else added(row.turns, first.turns),
     }
@@ -229,7 +231,8 @@ def _take_turns(
         console.print(f"turn {number + 1} of {wish.repetitions}: {row.name}")
         try:
             facts = machine_facts()
-            bare = measure_bare(row.segmenter.engine, wish.frames, wish.warm_up, wish.seconds)
+            seconds = min(wish.seconds, _BARE_S)
+            bare = measure_bare(row.segmenter.engine, wish.most_frames, wish.warm_up, seconds)
             with TemporaryDirectory() as folder:
                 line = measure_line(_line(wish, open_source, row, Path(folder)))
         except (EngineError, OutputError) as error:

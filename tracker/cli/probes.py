@@ -60,14 +60,17 @@ def ask(name: str, limit_s: float = _LIMIT_S) -> Answer:
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {limit_s:g} s"}
+    except OSError as error:  # no memory for one more process, or no leave to start it
+        return {"error": one_line(error)}
     if done.returncode < 0:
         return {"error": f"it ends the process that loads it: {signal.strsignal(-done.returncode)}"}
+    # Libraries may have spoken before, and may speak once more as they are unloaded.
+    objects = [line for line in done.stdout.splitlines() if line.startswith(b"{")]
     try:
-        said = json.loads(done.stdout.splitlines()[-1])  # libraries may have spoken before
-    except (IndexError, ValueError):
+        return dict(json.loads(objects[-1]))
+    except (IndexError, ValueError, TypeError):
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return {"error": lines[-1] if lines else "it said nothing"}
-    return dict(said)
 
 
 def answer(name: str) -> None:
