@@ -263,7 +263,7 @@ def _race(first: Engine, second: Engine) -> tuple[float, float]:
     return min(one for one, _ in turns), min(other for _, other in turns)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Search:
     """A way through the precisions of one kind of engine."""
 
@@ -274,6 +274,11 @@ class _Search:
     proof: Proof
     progress: Progress | None
     reference: Reference
+
+    @cached_property
+    def int8(self) -> ModelInfo | None:
+        """The model's INT8 form, where there is one already; read once, since it is large."""
+        return find_quantised(self.model)
 
     def fastest(self) -> Engine:
         """Take what was taken before, or try all up to FP32."""
@@ -355,7 +360,7 @@ class _Search:
 
     def _open(self, precision: str) -> Engine:
         return open_form(
-            self.model,
+            (self.int8 if precision == "int8" else None) or self.model,
             self.name,
             precision=precision,
             device=self.device,
@@ -375,7 +380,7 @@ class _Search:
         if self.model.quantised:
             return ("int8",)
         offered = self._offers()
-        int8 = find_quantised(self.model) or (can_quantise() and quantisable(self.model))
+        int8 = self.int8 or (can_quantise() and quantisable(self.model))
         return tuple(p for p in offered if p != "int8" or int8)
 
     def _offers(self) -> tuple[str, ...]:
@@ -390,7 +395,7 @@ class _Search:
         )
 
     def _key(self) -> dict[str, str]:
-        form = find_quantised(self.model)
+        form = self.int8
         return {
             "library": "choice",
             "version": _CHOICE,

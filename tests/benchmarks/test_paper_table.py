@@ -4,7 +4,6 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,15 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scripts_are_importable() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -46,13 +46,6 @@ serve(Fake)
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _scripts_are_importable() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield
-
-
 @pytest.fixture(scope="module")
 def peers() -> Any:
     return importlib.import_module("peers")
