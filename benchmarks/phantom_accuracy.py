@@ -78,7 +78,8 @@ class TruthSegmenter:
         self._next = iter(frames)
 
     def start(self, pixels: U8, region: Region | None = None) -> InWork:
-        return InWork(0, fit((pixels.shape[0], pixels.shape[1]), self.input_shape, region))
+        grid = fit((pixels.shape[0], pixels.shape[1]), self.input_shape, region)
+        return InWork(0, grid, pixels)
 
     def ready(self, work: InWork) -> bool:
         del work

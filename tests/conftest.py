@@ -16,9 +16,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests must not read or fill the user's engine cache."""
+    """Tests must not read or fill the user's engine cache, nor his scanner profiles."""
     shared = tmp_path_factory.getbasetemp() / "engine-cache"
     monkeypatch.setenv("VEINTRACK_CACHE", str(shared))
+    monkeypatch.setenv("VEINTRACK_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from veintrack.engines.model import DEFAULT_MODEL
 from veintrack.engines.parity import ParityLimits
 from veintrack.tracker.detect import DetectSettings
 from veintrack.tracker.frame import Region, Spacing
+from veintrack.tracker.sources.address import masked
 from veintrack.tracker.tracks import TrackSettings
 
 __all__ = ["RunConfig", "make_config", "parse_crop", "parse_spacing", "read_config_file"]
@@ -40,8 +41,20 @@ class RunConfig:
         ``auto``, ``none`` or ``(x, y, width, height)`` in px.
     spacing : tuple of float or None
         ``(row_mm, col_mm)``, millimetres per pixel.
+    depth_mm : float or None
+        Depth of the scan area as set on the scanner: spacing is worked out from it.
+    profile : str or None
+        Name of a scanner's profile; what it holds serves where nothing else is given.
     fps : float or None
         Frames per second of a folder of images, which has no times of its own.
+    mode : str or None
+        What to set a capture device to: ``WxH@FPS:FOURCC``.
+    on_lost : str
+        ``wait`` looks for a live source that was lost and goes on, ``exit`` ends the run.
+    lost_timeout : float
+        Seconds for which it is looked for.
+    judge_pictures : bool
+        Whether frozen and empty pictures are recognised and treated as such.
     pace : str
         ``asap`` or ``realtime``.
     max_frames : int or None
@@ -65,7 +78,13 @@ class RunConfig:
     view: str = "auto"
     crop: str | Region = "auto"
     spacing: Spacing | None = None
+    depth_mm: float | None = None
+    profile: str | None = None
     fps: float | None = None
+    mode: str | None = None
+    on_lost: str = "wait"
+    lost_timeout: float = 300.0
+    judge_pictures: bool = True
     pace: str = "asap"
     max_frames: int | None = None
     duration: float | None = None
@@ -77,13 +96,23 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
             raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {self.view!r}")
-        for name, value in (("fps", self.fps), ("duration", self.duration)):
+        if self.on_lost not in ("wait", "exit"):
+            raise ValueError(f"on_lost must be wait or exit, got {self.on_lost!r}")
+        if self.spacing is not None and self.depth_mm is not None:
+            raise ValueError("spacing and depth_mm exclude each other: give one")
+        positive = {
+            "depth_mm": self.depth_mm,
+            "fps": self.fps,
+            "duration": self.duration,
+            "lost_timeout": self.lost_timeout,
+        }
+        for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are written with a run."""
-        return asdict(self)
+        """Plain values, as they are written with a run; a password in an address is hidden."""
+        return {**asdict(self), "source": masked(self.source)}
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -125,6 +154,11 @@ def make_config(given: Mapping[str, Any], file: Mapping[str, Any] | None = None)
     """
     options = {**(file or {}), **{k: v for k, v in given.items() if v is not None}}
     _refuse_unknown(options, RunConfig, "option")
+    if options.get("profile") is not None:
+        from veintrack.tracker.profile_files import read_profile
+        from veintrack.tracker.profiles import profile_options
+
+        options = {**profile_options(read_profile(str(options["profile"])), options), **options}
     if not options.get("source"):
         raise ValueError("no source: try `veintrack --source demo`, or name a video or a device")
     options["source"] = str(options["source"])
@@ -157,13 +191,28 @@ def _section(name: str, values: Any, kind: type[T]) -> T:
 
 
 _SECTIONS = {"track": TrackSettings, "detect": DetectSettings, "parity": ParityLimits}
-_TEXT = ("output", "model", "engine", "precision", "device", "view", "pace", "video")
+_TEXT = (
+    "output",
+    "model",
+    "engine",
+    "precision",
+    "device",
+    "view",
+    "mode",
+    "on_lost",
+    "profile",
+    "pace",
+    "video",
+)
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(_TEXT, ((str,), "text")),
     "overwrite": ((bool,), "true or false"),
+    "judge_pictures": ((bool,), "true or false"),
     "max_frames": ((int,), "a whole number"),
+    "depth_mm": ((int, float), "a number"),
     "fps": ((int, float), "a number"),
     "duration": ((int, float), "a number"),
+    "lost_timeout": ((int, float), "a number"),
 }
 
 

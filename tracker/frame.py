@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 __all__ = [
     "F32",
     "F64",
+    "STREAMING",
     "U8",
     "Detection",
     "Frame",
     "FrameResult",
     "Measurement",
+    "PictureState",
     "Region",
+    "Signal",
+    "SourceState",
     "Spacing",
+    "Stamp",
     "Timings",
     "Track",
     "TrackStatus",
@@ -33,6 +38,19 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Spacing = tuple[float, float]
 Region = tuple[int, int, int, int]  # x, y, width, height
+
+
+class Stamp(str, Enum):
+    """What a frame's `capture_ns` is the time of."""
+
+    FILE = "file"  # the file's own time, counted from its first frame
+    EXPOSURE_START = "start of exposure"  # the driver's, monotonic clock
+    FRAME_END = "end of frame"  # the driver's, monotonic clock
+    SENDER = "sender"  # the sender's time, put on the monotonic clock
+    ARRIVAL = "arrival"  # when this process had the pixels
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +73,10 @@ class Frame:
         The driver's own counter; a gap means that the driver dropped frames.
     spacing_mm : tuple of float or None
         ``(row_mm, col_mm)``, millimetres per pixel.
+    stamp : Stamp
+        What `capture_ns` is the time of.
+    sender_ns : int or None
+        The time that the sender wrote on the frame, on the sender's clock; kept as it came.
     """
 
     pixels: U8
@@ -63,6 +85,8 @@ class Frame:
     arrival_ns: int = 0
     driver_sequence: int | None = None
     spacing_mm: Spacing | None = None
+    stamp: Stamp = Stamp.FILE
+    sender_ns: int | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.uint8 or self.pixels.size == 0:
@@ -222,10 +246,73 @@ class Timings:
     done_ns: int
     age_ns: int
 
+    def ages_ms(self) -> dict[str, float]:
+        """Age of the frame at each station, ms: from where `age_ns` counts, to the station.
+
+        A frame of a file has no age before its turn: the first stations are then below 0.
+        """
+        detected = self.age_ns - self.track_ns
+        segmented = detected - self.detect_ns
+        begun = segmented - self.infer_ns - self.prepare_ns
+        stations = {
+            "arrived": begun - self.wait_ns,
+            "begun": begun,
+            "segmented": segmented,
+            "detected": detected,
+            "tracked": self.age_ns,
+        }
+        return {name: age_ns * 1e-6 for name, age_ns in stations.items()}
+
+
+class Signal(str, Enum):
+    """Whether a source delivers."""
+
+    STREAMING = "streaming"
+    STALLED = "stalled"  # the device is there and no frame comes
+    LOST = "lost"  # the device or the connection is gone
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """Whether a source delivers, since when, and why not.
+
+    Attributes
+    ----------
+    signal : Signal
+        Streaming, stalled or lost.
+    since_ns : int
+        ``time.monotonic_ns`` from which it holds; 0 for a source that never failed.
+    reason : str
+        What went wrong, in one line.
+    """
+
+    signal: Signal = Signal.STREAMING
+    since_ns: int = 0
+    reason: str = ""
+
+
+#: The state of a source that delivers, or that cannot tell.
+STREAMING = SourceState()
+
+
+class PictureState(str, Enum):
+    """What a picture is good for, judged by its grey levels alone."""
+
+    GOOD = "good"
+    FROZEN = "frozen"  # the same picture again and again: the scanner is in freeze
+    NO_SIGNAL = "no signal"  # uniform, or colour bars: what cards show without an input
+    NO_CONTACT = "no contact"  # dark, or reverberation only: the probe is lifted
+
+    def __str__(self) -> str:
+        return self.value
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameResult:
-    """What one frame produced.
+    """What one frame produced; or, between frames of a source that was lost, where tracks are.
 
     Attributes
     ----------
@@ -239,6 +326,18 @@ class FrameResult:
         Where the time went.
     scan_area_px : tuple of int or None
         ``(x, y, width, height)`` of the part of the frame that was looked at; None for all of it.
+    scan_area_settled : bool
+        False while the scan area is a first guess, or its place on the screen has changed: what
+        lies outside the ultrasound may then be inside it.
+    source : SourceState
+        Other than streaming, there is no new frame: `frame` is the last one that came, nothing is
+        detected, and the tracks are predicted to `time_ns`.
+    picture : PictureState
+        What the picture is good for.
+    changes : tuple of str
+        What changed in the picture with this frame, in words: gain, depth, layout.
+    between_ns : int or None
+        Where there is no new frame, when the tracks hold, on the clock of `capture_ns`.
     """
 
     frame: Frame
@@ -246,3 +345,18 @@ class FrameResult:
     tracks: tuple[Track, ...]
     timings: Timings
     scan_area_px: Region | None = None
+    scan_area_settled: bool = True
+    source: SourceState = STREAMING
+    picture: PictureState = PictureState.GOOD
+    changes: tuple[str, ...] = ()
+    between_ns: int | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether `frame` is new, not the last one before the source was lost."""
+        return self.between_ns is None
+
+    @property
+    def time_ns(self) -> int:
+        """When the tracks hold, on the clock of `capture_ns`."""
+        return self.frame.capture_ns if self.between_ns is None else self.between_ns

@@ -4,7 +4,6 @@ Nothing is changed and nothing is sent anywhere. Whatever is looked at may be mi
 each look is made through :func:`look`, which turns an exception into a finding.
 """
 
-import errno
 import os
 import platform
 import re
@@ -19,7 +18,6 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from veintrack._version import __version__
-from veintrack.tracker.naturalorder import natural_key
 
 __all__ = [
     "BROKEN",
@@ -39,7 +37,6 @@ __all__ = [
     "one_line",
     "optional_parts",
     "version_of",
-    "video_devices",
 ]
 
 OK, MISSING, BROKEN, NOT_NEEDED = "ok", "missing", "broken", "not_needed"
@@ -49,7 +46,6 @@ PARTS = {  # name -> how it is installed, and what belongs to it
     "tracking scores": ('"veintrack[eval]"', ("trackeval",)),
     "quantisation": ('"veintrack[int8]"', ("nncf",)),
 }
-_JOIN_GROUP = "sudo usermod -aG video $USER   # then log in again"
 _STEADY = "sudo cpupower frequency-set -g performance   # for steadier frame times"
 _PCI_DISPLAY, _PCI_NVIDIA = "0x03", "0x10de"
 
@@ -213,50 +209,6 @@ def _memory(places: Places) -> Check:
     kib = {name: int(n) for name, n in re.findall(r"^(\w+):\s+(\d+) kB", said, re.MULTILINE)}
     total, free = kib["MemTotal"] / 2**20, kib["MemAvailable"] / 2**20
     return Check("memory", OK, f"{free:.1f} of {total:.1f} GiB free")
-
-
-def video_devices(places: Places, capture_fault: Callable[[str], str]) -> Iterator[Check]:
-    """Say what each ``/dev/video*`` is, and whether it can be read.
-
-    Parameters
-    ----------
-    places : Places
-        Where they are.
-    capture_fault : callable
-        Opens the device of a path; says why it delivers no pictures, or nothing if it does. Raises
-        OSError if it cannot be opened.
-    """
-    nodes = sorted((places.root / "dev").glob("video*"), key=lambda node: natural_key(node.name))
-    if not nodes:
-        yield Check(
-            "video devices",
-            NOT_NEEDED,
-            "none: files, folders and the demo need none",
-            "plug the card in; start a container with --device /dev/video0",
-        )
-    links = list((places.root / "dev/v4l/by-id").glob("*"))
-    for node in nodes:
-        card = places.read(f"sys/class/video4linux/{node.name}/name") or "unnamed"
-        lasting = (str(link) for link in links if link.resolve() == node.resolve())
-        known_as = ", ".join([card, *sorted(lasting)])
-        yield from look(str(node), partial(_video_device, node, known_as, capture_fault))
-
-
-def _video_device(node: Path, known_as: str, capture_fault: Callable[[str], str]) -> Check:
-    try:
-        fault = capture_fault(str(node))
-    except OSError as error:
-        if error.errno == errno.EACCES:
-            return Check(str(node), MISSING, f"{known_as}; you may not read it", _JOIN_GROUP)
-        if error.errno == errno.EPERM:
-            hand_in = f"start the container with --device {node}"
-            return Check(str(node), MISSING, f"{known_as}; the container may not", hand_in)
-        if error.errno == errno.EBUSY:
-            return Check(str(node), OK, f"{known_as}; in use", f"fuser -v {node}   # names by whom")
-        raise
-    if fault:
-        return Check(str(node), NOT_NEEDED, f"{known_as}; {fault}")
-    return Check(str(node), OK, known_as)
 
 
 def optional_parts(gpu: bool, screen: bool) -> Iterator[Check]:

@@ -1,5 +1,6 @@
 """Hands frames from the thread that reads them to the thread that works on them."""
 
+import queue
 import threading
 from collections import deque
 from typing import Generic, TypeVar
@@ -75,14 +76,14 @@ class Mailbox(Generic[T]):
 
         Raises
         ------
-        TimeoutError
+        queue.Empty
             If nothing arrived within `timeout_s` seconds.
         BaseException
             The writer's error, if it gave one to :meth:`fail`, once the mailbox is empty.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or bool(self._items), timeout_s):
-                raise TimeoutError(f"nothing arrived within {timeout_s} s")
+                raise queue.Empty(f"nothing arrived within {timeout_s} s")
             if not self._items:
                 if self._error is not None:
                     raise self._error

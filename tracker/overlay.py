@@ -7,7 +7,15 @@ from typing import cast
 import cv2
 import numpy as np
 
-from veintrack.tracker.frame import F64, U8, FrameResult, Region, Track, TrackStatus
+from veintrack.tracker.frame import (
+    F64,
+    U8,
+    FrameResult,
+    PictureState,
+    Region,
+    Track,
+    TrackStatus,
+)
 
 __all__ = ["NOTICE", "draw"]
 
@@ -22,16 +30,17 @@ _COLOURS = (
     (0, 94, 213),
     (178, 114, 0),
 )
-_LIGHT = (200, 200, 200)
+_LIGHT, _WARNING = (200, 200, 200), (0, 220, 255)
 _CHI2_95 = 5.991  # 95 % of chi-squared with two degrees of freedom
 _MIN_HEIGHT_PX = 480  # smaller frames are enlarged, or the labels would hide them
 
 
-def draw(result: FrameResult, area_px: Region | None = None) -> U8:
+def draw(result: FrameResult, area_px: Region | None = None, *, age_ms: float | None = None) -> U8:
     """Draw a frame with its tracks.
 
     Confirmed tracks have a solid outline, coasting ones a dashed ellipse where they are predicted;
-    each has its centroid, the 95 % ellipse of it, its identity and, where known, its axes.
+    each has its centroid, the 95 % ellipse of it, its identity and, where known, its axes. A
+    picture that is not a new, good one is darkened and says why.
 
     Parameters
     ----------
@@ -39,6 +48,8 @@ def draw(result: FrameResult, area_px: Region | None = None) -> U8:
         What to draw.
     area_px : tuple of int, optional
         ``(x, y, width, height)`` of the part of the frame to show; all of it by default.
+    age_ms : float, optional
+        Age of the frame, to be shown.
 
     Returns
     -------
@@ -46,12 +57,29 @@ def draw(result: FrameResult, area_px: Region | None = None) -> U8:
         BGR; K is the whole number that makes the picture at least 480 px high.
     """
     canvas = _canvas(result.frame.pixels, area_px)
+    trouble = _trouble(result)
+    if not result.fresh:
+        np.copyto(canvas.pixels, canvas.pixels >> 1)
     for track in result.tracks:
         if track.status in (TrackStatus.CONFIRMED, TrackStatus.COASTING):
             _draw_track(canvas, track)
-    _text(canvas, f"frame {result.frame.index}", (8, 20), _LIGHT)
+    age = "" if age_ms is None else f"  {age_ms:.0f} ms old"
+    _text(canvas, f"frame {result.frame.index}{age}", (8, 20), _LIGHT)
+    for row, line in enumerate(trouble):
+        _text(canvas, line, (8, 44 + 22 * row), _WARNING)
     _text(canvas, NOTICE, (8, canvas.pixels.shape[0] - 10), _LIGHT)
     return canvas.pixels
+
+
+def _trouble(result: FrameResult) -> list[str]:
+    """Say what keeps this from being a new, good picture."""
+    lines = list(result.changes)
+    if result.picture is not PictureState.GOOD:
+        lines.insert(0, result.picture.value.upper())
+    if not result.fresh:
+        since_s = (result.time_ns - result.source.since_ns) * 1e-9
+        lines.insert(0, f"SOURCE {result.source.signal.value.upper()} for {since_s:.1f} s")
+    return lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ own (:mod:`veintrack.tracker.sinks`).
 """
 
 import math
+import queue
 import threading
 import time
 from collections import deque
@@ -16,10 +17,22 @@ from dataclasses import dataclass, field, replace
 
 from veintrack.errors import EngineError
 from veintrack.tracker.detect import DetectSettings, detect
-from veintrack.tracker.frame import Frame, FrameResult, Region, Timings
+from veintrack.tracker.frame import (
+    U8,
+    Detection,
+    Frame,
+    FrameResult,
+    PictureState,
+    Region,
+    Signal,
+    SourceState,
+    Timings,
+    Track,
+)
+from veintrack.tracker.framing import Framing, Place
 from veintrack.tracker.grid import fit
 from veintrack.tracker.mailbox import Mailbox
-from veintrack.tracker.scanarea import find_scan_area
+from veintrack.tracker.picture import Look, PictureWatch
 from veintrack.tracker.segment import GridSegmenter, InWork
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import VeinTracker
@@ -27,7 +40,11 @@ from veintrack.tracker.tracks import VeinTracker
 __all__ = ["Pipeline", "PipelineSettings", "slots_for"]
 
 _READ_AHEAD = 4  # frames decoded ahead of the network, for files
-_POLL_S = 0.2  # how soon a request to stop is seen while no frame comes
+_HELD = 64  # frames of a file's first second held back at most, until the scan area is known
+_POLL_S = 0.1  # how often, while no frame comes, the source's state is looked at, and stopping
+_SHOWING = (PictureState.GOOD, PictureState.FROZEN)  # ultrasound; else there is nothing to find
+_UNJUDGED = Look(PictureState.GOOD, ())
+_JOIN_S = 0.5  # a reader that is stuck in a library is left to itself after this long
 _GLANCE_S = 1e-3  # how soon an answer is seen while no frame comes
 
 
@@ -38,18 +55,22 @@ class PipelineSettings:
     Attributes
     ----------
     crop : str or tuple of int
-        ``auto`` finds the scan area in the first frame, ``none`` looks at the whole frame, or
-        ``(x, y, width, height)`` in px.
+        ``auto`` finds the scan area in the first second of frames, ``none`` looks at the whole
+        frame, or ``(x, y, width, height)`` in px.
     pace : str
         ``asap`` processes every frame of a file as fast as it can. ``realtime`` hands a file's
         frames out at the times they were taken and, as a live source does, drops what comes while
         the network is busy.
     contours : bool
         Trace the outline of every detection.
+    judge_pictures : bool
+        Look whether a picture is good for anything, and detect nothing in one without signal or
+        contact, nor learn from one that stands still.
     max_frames : int or None
         Stop after this many frames.
     duration_s : float or None
-        Stop at the first frame taken this long after the first one.
+        Stop at the first frame taken this long after the first one; a live source also when none
+        comes for so long.
     detect : DetectSettings
         What counts as a vessel.
     """
@@ -57,6 +78,7 @@ class PipelineSettings:
     crop: str | Region = "auto"
     pace: str = "asap"
     contours: bool = True
+    judge_pictures: bool = True
     max_frames: int | None = None
     duration_s: float | None = None
     detect: DetectSettings = field(default_factory=DetectSettings)
@@ -86,7 +108,8 @@ class _Begun:
     """A frame whose inference was started."""
 
     arrived: _Arrived
-    region: Region | None
+    place: Place
+    look: Look
     work: InWork
     begun_ns: int  # monotonic
     wait_ns: int
@@ -97,7 +120,9 @@ class _Begun:
 class Pipeline:
     """Segment, detect and track a source's frames; iterate once for the results.
 
-    The pipeline uses what it is given and closes none of it.
+    While a live source is lost, results go on without frames (:attr:`FrameResult.fresh` is False)
+    for as long as there are tracks to predict. The pipeline uses what it is given and closes none
+    of it.
 
     Parameters
     ----------
@@ -139,8 +164,11 @@ class Pipeline:
             capacity=1 if self.newest_only else _READ_AHEAD, newest_only=self.newest_only
         )
         self._stopping = threading.Event()
-        self._shape: tuple[int, ...] | None = None
+        self._framing = Framing(self.settings.crop, source.info.scan_area_px)
+        self._watch = PictureWatch()
+        self._picture = PictureState.GOOD
         self._region: Region | None = None
+        self._last: FrameResult | None = None
         self._failure: Exception | None = None
         self._reader_cpu_ns = 0
 
@@ -172,7 +200,7 @@ class Pipeline:
             self._stopping.set()
             self._mailbox.close()
             self._source.close()
-            reader.join()
+            reader.join(_JOIN_S)
 
     def _read(self) -> None:
         """Fill the mailbox from the source; runs on the reader thread."""
@@ -195,8 +223,10 @@ class Pipeline:
     def _results(self) -> Iterator[FrameResult]:
         begun: deque[_Begun] = deque()
         try:
-            for arrived in self._frames(begun):
-                if arrived is not None:
+            for arrived in self._ahead(self._frames(begun)):
+                if isinstance(arrived, SourceState):
+                    yield from self._coast(arrived)
+                elif arrived is not None:
                     try:
                         begun.append(self._begin(arrived))
                     except (EngineError, ValueError) as error:  # told when all before it is
@@ -215,8 +245,8 @@ class Pipeline:
         if self._failure is not None:
             raise self._failure
 
-    def _frames(self, begun: Collection[object]) -> Iterator[_Arrived | None]:
-        """Take frames until they end; None where one is in work and no further one comes.
+    def _frames(self, begun: Collection[object]) -> Iterator[_Arrived | SourceState | None]:
+        """Take frames until they end; where none comes, the source's state if it fails, or None.
 
         What went wrong is kept until all before it are answered.
         """
@@ -224,8 +254,11 @@ class Pipeline:
         while not self._stopping.is_set() and taken != self.settings.max_frames:
             try:
                 arrived = self._mailbox.take(_GLANCE_S if begun else _POLL_S)
-            except TimeoutError:
-                yield None
+            except queue.Empty:
+                if self._source.info.live and self._is_over(first_ns, time.monotonic_ns()):
+                    return
+                state = self._source.state
+                yield None if begun or state.signal is Signal.STREAMING else state
                 continue
             except Exception as error:  # the reader's
                 self._failure = error
@@ -234,39 +267,71 @@ class Pipeline:
                 return
             frame = arrived.frame
             first_ns = frame.capture_ns if first_ns is None else first_ns
-            limit_s = self.settings.duration_s
-            if limit_s is not None and frame.capture_ns - first_ns >= limit_s * 1e9:
+            if self._is_over(first_ns, frame.capture_ns):
                 return
             taken += 1
             yield arrived
 
+    def _is_over(self, first_ns: int | None, now_ns: int) -> bool:
+        limit_s = self.settings.duration_s
+        return limit_s is not None and first_ns is not None and now_ns - first_ns >= limit_s * 1e9
+
+    def _ahead(
+        self, arrivals: Iterator[_Arrived | SourceState | None]
+    ) -> Iterator[_Arrived | SourceState | None]:
+        """Hold a file's first second back until the scan area is known from it."""
+        if self._framing.searches and not self.newest_only:
+            held: list[_Arrived] = []
+            for arrived in arrivals:
+                if isinstance(arrived, _Arrived):
+                    held.append(arrived)
+                    enough = self._framing.shown_enough(held[0].frame, arrived.frame)
+                    if enough or len(held) == _HELD:
+                        break
+            self._framing.show([one.frame for one in held])
+            yield from held
+        yield from arrivals
+
     def _begin(self, arrived: _Arrived) -> _Begun:
         frame = arrived.frame
         begun_ns = time.monotonic_ns()
-        if frame.pixels.shape != self._shape:  # the first frame, or pictures of another size
-            self._shape, self._region = frame.pixels.shape, self._scan_area(frame)
+        place = self._framing.place(frame, usable=self._picture in _SHOWING)
+        if place.region != self._region:
+            self._region = place.region
+            self._watch.reset()
         t0 = time.perf_counter_ns()
-        work = self._segmenter.start(frame.pixels, self._region)
+        work = self._segmenter.start(frame.pixels, place.region)
         t1 = time.perf_counter_ns()
-        return _Begun(arrived, self._region, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
+        look = self._judge(work.picture, frame.capture_ns)  # while the engine computes
+        self._picture = look.state
+        return _Begun(arrived, place, look, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
+
+    def _judge(self, picture: U8, capture_ns: int) -> Look:
+        if not self.settings.judge_pictures:
+            return _UNJUDGED
+        look = self._watch.look(picture, capture_ns)
+        return Look(PictureState.NO_SIGNAL, look.changes) if self._source.no_signal else look
 
     def _finish(self, begun: _Begun) -> FrameResult:
         frame, grid = begun.arrived.frame, begun.work.grid
         probability = self._segmenter.result(begun.work)
         t1 = time.perf_counter_ns()
-        detections = detect(
-            probability,
-            grid,
-            self._segmenter.threshold,
-            self.settings.detect,
-            contours=self.settings.contours,
-        )
+        detections: tuple[Detection, ...] = ()
+        if begun.look.state in _SHOWING:
+            detections = detect(
+                probability,
+                grid,
+                self._segmenter.threshold,
+                self.settings.detect,
+                contours=self.settings.contours,
+            )
         t2 = time.perf_counter_ns()
         tracks = self._tracker.update(
             detections,
             frame.capture_ns,
             spacing_mm=frame.spacing_mm,
             top_px=grid.region[1],
+            still=begun.look.state is PictureState.FROZEN,
         )
         t3 = time.perf_counter_ns()
         done_ns = time.monotonic_ns()
@@ -280,21 +345,45 @@ class Pipeline:
             done_ns=done_ns,
             age_ns=done_ns - self._since_ns(frame, begun.begun_ns),
         )
-        return FrameResult(frame, detections, tuple(tracks), timings, begun.region)
+        changes = begun.look.changes + (("layout changed",) if begun.place.changed else ())
+        self._last = FrameResult(
+            frame,
+            detections,
+            tuple(tracks),
+            timings,
+            begun.place.region,
+            begun.place.settled,
+            picture=begun.look.state,
+            changes=changes,
+        )
+        return self._last
+
+    def _coast(self, state: SourceState) -> Iterator[FrameResult]:
+        """Predict the tracks while the source is lost; say so, if only once."""
+        last, now_ns = self._last, time.monotonic_ns()
+        if last is None:  # no frame ever came: there is nothing to show it on
+            return
+        tracks: tuple[Track, ...] = tuple(self._tracker.coast(now_ns))
+        if not tracks and last.source == state:
+            return
+        nothing = Timings(0, 0, 0, 0, 0, 0, now_ns, now_ns - last.frame.capture_ns)
+        self._last = FrameResult(
+            last.frame,
+            (),
+            tracks,
+            nothing,
+            last.scan_area_px,
+            last.scan_area_settled,
+            source=state,
+            between_ns=now_ns,
+        )
+        yield self._last
 
     def _since_ns(self, frame: Frame, begun_ns: int) -> int:
         """From when a frame's age counts: its capture, or its turn where nobody waited for it."""
         if self._source.info.live:
             return frame.capture_ns
         return frame.arrival_ns if self.newest_only else begun_ns
-
-    def _scan_area(self, frame: Frame) -> Region:
-        if isinstance(self.settings.crop, tuple):
-            return self.settings.crop
-        if self.settings.crop == "auto":
-            return find_scan_area(frame.pixels)
-        height, width = frame.pixels.shape
-        return (0, 0, width, height)
 
 
 def slots_for(*, live: bool, pace: str) -> int | None:

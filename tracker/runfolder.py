@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -68,6 +68,8 @@ class Summary:
         Tracks that were believed at any time.
     output : str
         Folder of the results.
+    outages : int
+        Times that a live source was lost and waited for.
     """
 
     frames: int
@@ -80,6 +82,7 @@ class Summary:
     device: str
     tracks_confirmed: int
     output: str
+    outages: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as printed by ``--json`` and kept in ``run.json``."""
@@ -150,6 +153,7 @@ def run_record(
     *,
     region: Region | None = None,
     summary: Summary | None = None,
+    outages: Sequence[Mapping[str, Any]] = (),
     ended: str | None = None,
 ) -> dict[str, Any]:
     """Everything that must be known to make a run again.
@@ -160,6 +164,8 @@ def run_record(
         The scan area that was looked at.
     summary : Summary, optional
         What the run came to; None while it goes on.
+    outages : sequence of mapping
+        Times that a live source was lost: ``state``, ``reason``, ``duration_s``.
     ended : str, optional
         How it ended: ``done``, ``interrupted``, or the error.
     """
@@ -187,6 +193,7 @@ def run_record(
         "source": {**asdict(info), "scan_area_px": region},
         "clock_anchor": dict(anchor),
         "latency_from": _latency_from(info, config.pace),
+        "outages": [dict(outage) for outage in outages],
         "ended": ended,
         "summary": summary.as_dict() if summary else None,
     }

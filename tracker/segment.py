@@ -29,10 +29,14 @@ class InWork:
         Which of the engine's slots has it.
     grid : Grid
         Where the network's grid lies in the frame.
+    picture : ndarray of shape (h, w), uint8
+        The frame, or its region, as it lies on the grid: a view of the engine's input, valid until
+        the slot's next start.
     """
 
     slot: int
     grid: Grid
+    picture: U8
 
 
 class GridSegmenter(Protocol):
@@ -148,10 +152,12 @@ class Segmenter(Closing):
             raise ValueError(f"expected (H, W) uint8, got {pixels.shape} {pixels.dtype}")
         slot = self._slot
         grid = self._lay(pixels, region, slot)
-        image_to_grid(pixels, grid, self.engine.buffer(slot)[0, 0])
+        laid = self.engine.buffer(slot)[0, 0]
+        image_to_grid(pixels, grid, laid)
         self.engine.start(slot)
         self._slot = (slot + 1) % self.engine.slots
-        return InWork(slot, grid)
+        x, y, width, height = grid.inner
+        return InWork(slot, grid, laid[y : y + height, x : x + width])
 
     def ready(self, work: InWork) -> bool:
         """Whether the answer to a frame is there."""

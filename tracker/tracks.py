@@ -5,7 +5,7 @@ time, pairs tracks with detections, and lets tracks be born, confirmed, coast an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from veintrack.tracker import kalman
 from veintrack.tracker.association import associate
@@ -94,6 +94,7 @@ class VeinTracker:
         *,
         spacing_mm: Spacing | None = None,
         top_px: float = 0.0,
+        still: bool = False,
     ) -> list[Track]:
         """Take in the detections of one frame.
 
@@ -107,6 +108,9 @@ class VeinTracker:
             ``(row_mm, col_mm)``; measurements carry millimetres where it is given.
         top_px : float
             First row of the scan area, from which depth counts.
+        still : bool
+            The picture is that of the frame before (a scanner in freeze): vessels stand where they
+            are, and what is seen of them again is no further evidence.
 
         Returns
         -------
@@ -122,19 +126,60 @@ class VeinTracker:
             raise ValueError(
                 f"capture_ns must not run backwards: got {capture_ns} after {self._now_ns}"
             )
-        self._predict(capture_ns)
+        if still:
+            self._stand(capture_ns)
+        else:
+            self._predict(capture_ns)
         matches = associate([life.state for life in self._lives], detections, self.settings.gate)
-        self._see(
-            [(self._lives[index], detections[found]) for index, found in matches.pairs], capture_ns
-        )
+        pairs = [(self._lives[index], detections[found]) for index, found in matches.pairs]
+        if still:
+            _see_again(pairs)
+        else:
+            self._see(pairs, capture_ns)
         for index in matches.free_tracks:
             self._miss(self._lives[index], capture_ns)
-        for found in matches.free_detections:
+        for found in () if still else matches.free_detections:
             if detections[found].score >= self.settings.birth_score:
                 self._bear(detections[found], capture_ns)
         tracks = [_snapshot(life, spacing_mm, top_px) for life in self._lives]
         self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
         return tracks
+
+    def coast(self, time_ns: int) -> list[Track]:
+        """Say where the tracks are while no frame comes.
+
+        Nothing is taken in: the next update predicts from the last frame. A track that is not
+        seen for too long ends, and a tentative one is not reported.
+
+        Parameters
+        ----------
+        time_ns : int
+            On the clock of `capture_ns`.
+
+        Returns
+        -------
+        list of Track
+            Every believed track, and those that end now; by id.
+        """
+        dt_s = 0.0 if self._now_ns is None else max(0, time_ns - self._now_ns) * 1e-9
+        move = kalman.step(dt_s, self.settings.accel_psd_px2_s3)
+        moved = kalman.predict([life.state for life in self._lives], move)
+        tracks = []
+        for life, state in zip(self._lives, moved, strict=True):
+            life.seen_now = False
+            self._miss(life, time_ns)
+            if life.status is not TrackStatus.TENTATIVE:
+                tracks.append(_snapshot(replace(life, state=state), None, 0.0))
+        self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
+        return tracks
+
+    def _stand(self, capture_ns: int) -> None:
+        """Let time pass in which nothing moves, and nothing counts as unseen."""
+        passed_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
+        self._now_ns = capture_ns
+        for life in self._lives:
+            life.seen_ns += passed_ns
+            life.seen_now = False
 
     def _predict(self, capture_ns: int) -> None:
         dt_s = 0.0 if self._now_ns is None else (capture_ns - self._now_ns) * 1e-9
@@ -180,6 +225,14 @@ class VeinTracker:
         life = _Life(self._born, state, capture_ns, hits=1, last=found)
         self._promote(life)
         self._lives.append(life)
+
+
+def _see_again(pairs: Sequence[tuple[_Life, Detection]]) -> None:
+    """Report what is seen in a picture that was looked at before; learn nothing from it."""
+    for life, found in pairs:
+        life.last, life.seen_now = found, True
+        if life.status is TrackStatus.COASTING:
+            life.status = TrackStatus.CONFIRMED
 
 
 def _snapshot(life: _Life, spacing_mm: Spacing | None, top_px: float) -> Track:

@@ -11,6 +11,7 @@ __all__ = [
     "OutputError",
     "SourceLostError",
     "SourceNotFoundError",
+    "SourceStalledError",
     "SourceUnreadableError",
     "VeintrackError",
 ]
@@ -30,6 +31,10 @@ class SourceUnreadableError(VeintrackError, OSError):
 
 class SourceLostError(VeintrackError, ConnectionError):
     """The source delivered frames and then failed before its end."""
+
+
+class SourceStalledError(SourceLostError):
+    """The source is there, and delivers no frame any more."""
 
 
 class ModelFileError(VeintrackError, OSError):

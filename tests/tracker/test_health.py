@@ -1,9 +1,7 @@
 """What a machine says of itself: its parts, video devices, folders and what is installed."""
 
-import ctypes
 import errno
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import pytest
 
 from tests.tracker.machine_scene import find, plain_machine, write
 from veintrack.tracker import health
-from veintrack.tracker.cli.doctor import capture_fault
 from veintrack.tracker.health import (
     BROKEN,
     MISSING,
@@ -26,9 +23,7 @@ from veintrack.tracker.health import (
     look,
     machine_checks,
     optional_parts,
-    video_devices,
 )
-from veintrack.tracker.sources import v4l2_abi as abi
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -99,99 +94,6 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     assert folder_fault(tmp_path / "file" / "new") == f"{tmp_path / 'file'} is not a folder"
     assert folder_fault(tmp_path / "new" / "newer") == ""
     assert not (tmp_path / "new").exists()
-
-
-def devices(places: Places, fault: Callable[[str], str], *names: str) -> list[Check]:
-    for name in names:
-        write(places.root, {f"dev/{name}": "", f"sys/class/video4linux/{name}/name": "Card\n"})
-    return list(video_devices(places, fault))
-
-
-def test_without_video_devices_none_is_needed(places: Places) -> None:
-    (only,) = devices(places, str)
-    assert only.state == NOT_NEEDED
-    assert "--device /dev/video0" in only.mend
-
-
-def test_video_devices_are_named_in_order_with_their_lasting_names(places: Places) -> None:
-    by_id = places.root / "dev/v4l/by-id"
-    by_id.mkdir(parents=True)
-    (by_id / "usb-Card-0").symlink_to("../../video2")
-    found = devices(
-        places, lambda path: "only metadata" if "10" in path else "", "video10", "video2"
-    )
-    assert [Path(check.name).name for check in found] == ["video2", "video10"]
-    assert found[0].detail == f"Card, {by_id / 'usb-Card-0'}"
-    assert found[1] == Check(found[1].name, NOT_NEEDED, "Card; only metadata")
-
-
-@pytest.mark.parametrize(
-    ("code", "state", "mend"),
-    [
-        (errno.EACCES, MISSING, "sudo usermod -aG video $USER"),
-        (errno.EPERM, MISSING, "start the container with --device"),
-        (errno.EBUSY, OK, "fuser -v"),
-        (errno.EIO, BROKEN, ""),
-    ],
-)
-def test_a_device_that_does_not_open_says_what_mends_it(
-    places: Places, code: int, state: str, mend: str
-) -> None:
-    def refuse(path: str) -> str:
-        raise OSError(code, "refused", path)
-
-    (only,) = devices(places, refuse, "video0")
-    assert only.state == state
-    assert mend in only.mend
-
-
-def test_a_file_that_is_no_video_device_is_broken(places: Places) -> None:
-    (only,) = devices(places, capture_fault, "video0")
-    assert only.state == BROKEN
-    assert "ioctl" in only.detail
-
-
-class FakeKernel(abi.LinuxKernel):
-    """One device that says what it can do."""
-
-    def __init__(self, capabilities: int, device_caps: int = 0) -> None:
-        self.capabilities, self.device_caps, self.opened = capabilities, device_caps, 0
-
-    def open(self, path: str) -> int:
-        assert path == "/dev/video0"
-        self.opened += 1
-        return 7
-
-    def ioctl(self, fd: int, request: int, argument: "ctypes.Structure | ctypes.c_int") -> None:
-        assert isinstance(argument, abi.Capability)
-        assert (fd, request) == (7, abi.VIDIOC_QUERYCAP)
-        argument.capabilities, argument.device_caps = self.capabilities, self.device_caps
-
-    def close(self, fd: int) -> None:
-        assert fd == 7
-        self.opened -= 1
-
-
-_READS = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "device_caps", "fault"),
-    [
-        (_READS, 0, ""),
-        (_READS | abi.CAP_DEVICE_CAPS, _READS, ""),
-        (_READS | abi.CAP_DEVICE_CAPS, abi.CAP_META_CAPTURE, "take another node"),
-        (abi.CAP_VIDEO_CAPTURE, 0, "cannot stream"),
-    ],
-)
-def test_a_device_is_asked_whether_it_captures_and_let_go(
-    capabilities: int, device_caps: int, fault: str
-) -> None:
-    kernel = FakeKernel(capabilities, device_caps)
-    said = capture_fault("/dev/video0", kernel)
-    assert fault in said
-    assert bool(said) == bool(fault)
-    assert kernel.opened == 0
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -10,21 +10,19 @@ import pytest
 
 from tests.conftest import disc
 from veintrack.errors import SourceLostError
-from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import F32, U8, Frame, FrameResult, Region
 from veintrack.tracker.grid import fit
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
 from veintrack.tracker.segment import InWork, Segmenter, load_segmenter
-from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo
 from veintrack.tracker.tracks import VeinTracker
 
 RATE_HZ = 100
+PLAIN = {"crop": "none", "judge_pictures": False}  # flat grey with a disc is no picture to judge
 
 
-class FakeSource(Closing):
+class FakeSource(OneShot):
     """Grey tissue with one dark disc that moves to the right, one px a frame."""
-
-    driver_drops = 0
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ def segmenter(model_file: Path, request: pytest.FixtureRequest) -> Iterator[Segm
 
 
 def pipeline(source: FakeSource, segmenter: Segmenter, **options: object) -> Pipeline:
-    settings = PipelineSettings(**{"crop": "none", **options})  # type: ignore[arg-type]
+    settings = PipelineSettings(**{**PLAIN, **options})  # type: ignore[arg-type]
     return Pipeline(source, segmenter, VeinTracker(), settings)
 
 
@@ -233,7 +231,8 @@ class SlowSegmenter:
     def start(self, pixels: U8, region: Region | None = None) -> InWork:
         self.begun.append((pixels < 40).astype(np.float32))
         self.most_in_work = max(self.most_in_work, len(self.begun) - self.answered)
-        return InWork(len(self.begun) - 1, fit((120, 160), self.input_shape, region))
+        grid = fit((120, 160), self.input_shape, region)
+        return InWork(len(self.begun) - 1, grid, pixels)
 
     def ready(self, work: InWork) -> bool:
         return work.slot < len(self.begun)
@@ -245,7 +244,7 @@ class SlowSegmenter:
 
 
 def slow_line(source: FakeSource, segmenter: SlowSegmenter, **options: object) -> Pipeline:
-    settings = PipelineSettings(**{"crop": "none", **options})  # type: ignore[arg-type]
+    settings = PipelineSettings(**{**PLAIN, **options})  # type: ignore[arg-type]
     return Pipeline(source, segmenter, VeinTracker(), settings)
 
 

@@ -173,3 +173,55 @@ def test_a_weak_detection_goes_on_with_a_track_but_starts_none() -> None:
     assert history[:3] == [[], [], []]
     assert states(history) == ["tentative", "tentative", "confirmed", "confirmed"]
     assert history[-1][0].detection is weak
+
+
+def test_between_frames_tracks_are_predicted_and_nothing_is_taken_in() -> None:
+    tracker, same = VeinTracker(), VeinTracker()
+    for one in (tracker, same):
+        run(one, [[found(50 + 2 * i, 60)] for i in range(8)])
+    now_ns = 8 * FRAME_NS
+    (ahead,) = tracker.coast(now_ns)
+    assert ahead.status is TrackStatus.COASTING
+    assert ahead.detection is None
+    assert ahead.centroid_px == pytest.approx([66, 60], abs=1.0)
+    (further,) = tracker.coast(now_ns + 5 * FRAME_NS)
+    assert further.centroid_px[0] > ahead.centroid_px[0]
+    assert np.trace(further.covariance_px2) > np.trace(ahead.covariance_px2)
+    # The next frame finds the tracker as if nobody had looked.
+    (after,), (untouched,) = (t.update([found(66, 60)], now_ns) for t in (tracker, same))
+    assert after.status is TrackStatus.CONFIRMED
+    assert_allclose(after.centroid_px, untouched.centroid_px)
+    assert_allclose(after.covariance_px2, untouched.covariance_px2)
+
+
+def test_without_frames_a_track_ends_when_its_time_is_over_and_its_number_is_not_used_again() -> (
+    None
+):
+    tracker = VeinTracker(TrackSettings(coast_s=0.5))
+    run(tracker, [[found(50, 60)]] * 4)
+    end_ns = 3 * FRAME_NS
+    assert [t.status.value for t in tracker.coast(end_ns + 400_000_000)] == ["coasting"]
+    assert [t.status.value for t in tracker.coast(end_ns + 600_000_000)] == ["lost"]
+    assert tracker.coast(end_ns + 700_000_000) == []
+    assert [t.id for t in tracker.update([found(50, 60)], end_ns + 800_000_000)] == [2]
+
+
+def test_a_frozen_picture_keeps_tracks_where_they_are_and_teaches_nothing() -> None:
+    tracker = VeinTracker(TrackSettings(coast_s=0.5))
+    (before,) = run(tracker, [[found(50 + 2 * i, 60)] for i in range(8)])[-1]
+    for i in range(8, 68):  # two seconds, far more than a track may go unseen
+        (held,) = tracker.update([found(64, 60)], i * FRAME_NS, still=True)
+    assert held.status is TrackStatus.CONFIRMED
+    assert held.measurement is not None
+    assert_allclose(held.centroid_px, before.centroid_px)
+    assert_allclose(held.covariance_px2, before.covariance_px2)
+    (thawed,) = tracker.update([found(66, 60)], 68 * FRAME_NS)
+    assert (thawed.id, thawed.status) == (1, TrackStatus.CONFIRMED)
+
+
+def test_a_frozen_picture_starts_no_track_and_loses_none() -> None:
+    tracker = VeinTracker(TrackSettings(coast_s=0.5))
+    run(tracker, [[found(50, 60)]] * 4)
+    for i in range(4, 64):
+        (held,) = tracker.update([found(200, 60)], i * FRAME_NS, still=True)
+    assert (held.id, held.status) == (1, TrackStatus.COASTING)

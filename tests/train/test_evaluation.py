@@ -252,9 +252,9 @@ def test_frames_without_a_vessel_that_are_not_there_are_refused(scans: Path) -> 
     (scans / "none").mkdir()
     with pytest.raises(SourceNotFoundError, match="no images .* in .*none"):
         empty_frames(scans / "none")
-    (scans / "scan.dcm").touch()
-    with pytest.raises(SourceUnreadableError, match="cannot read .dcm files; readable are"):
-        empty_frames(scans / "scan.dcm")
+    (scans / "scan.doc").touch()
+    with pytest.raises(SourceUnreadableError, match="cannot read .doc files; readable are"):
+        empty_frames(scans / "scan.doc")
 
 
 def test_marks_that_the_tracker_would_drop_are_no_detections(scans: Path) -> None:

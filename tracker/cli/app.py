@@ -19,6 +19,7 @@ from veintrack.tracker.cli.bench import bench
 from veintrack.tracker.cli.build import build
 from veintrack.tracker.cli.doctor import doctor
 from veintrack.tracker.cli.evaluate import evaluate
+from veintrack.tracker.cli.profile import profile
 from veintrack.tracker.cli.train import train
 
 __all__ = ["app", "run"]
@@ -37,6 +38,7 @@ app.command("bench")(bench)
 app.command("build")(build)
 app.command("doctor")(doctor)
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(profile, name="profile")
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,7 +53,8 @@ def _main(
     source: Annotated[
         str | None,
         typer.Option(
-            help="demo, 0 or /dev/video0, a video file, a folder or glob of images.", metavar="SRC"
+            help="demo, 0 or /dev/video0, a video, DICOM or .mha file, images, rtsp:// or igtl://.",
+            metavar="SRC",
         ),
     ] = None,
     output: Annotated[
@@ -77,8 +80,28 @@ def _main(
     spacing: Annotated[
         str | None, typer.Option(help="Millimetres per pixel, MM or ROW_MM,COL_MM.")
     ] = None,
+    depth_mm: Annotated[
+        float | None,
+        typer.Option(
+            "--depth-mm", help="Or: depth set on the scanner; the screen's ruler is used, if any."
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Scanner profile: see `veintrack profile`.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second of a folder of images [30].")
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Capture devices: WxH, WxH@FPS or WxH@FPS:FOURCC [the best]."),
+    ] = None,
+    on_lost: Annotated[
+        str | None,
+        typer.Option(help="Live sources: wait for one that was lost, or exit [wait]."),
+    ] = None,
+    lost_timeout: Annotated[
+        float | None, typer.Option(help="Seconds to wait for a lost source [300].")
     ] = None,
     pace: Annotated[str | None, typer.Option(help="Files: asap or realtime [asap].")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
@@ -118,7 +141,7 @@ def _main(
 
     options = {k: v for k, v in context.params.items() if k not in _NOT_OF_THE_RUN}
     del source, output, overwrite, model, engine, precision, device, view, crop, spacing
-    del fps, pace, max_frames, duration, video
+    del depth_mm, profile, fps, mode, on_lost, lost_timeout, pace, max_frames, duration, video
     file = read_config_file(config) if config else None
     raise typer.Exit(watch(make_config(options, file), quiet=quiet, as_json=json))
 

@@ -24,6 +24,7 @@ from veintrack.tracker.cli.bench_parts import (
     opener,
 )
 from veintrack.tracker.cli.saying import let_speak
+from veintrack.tracker.sources.address import masked
 
 if TYPE_CHECKING:  # imported on use: the command line starts without them
     from veintrack.tracker.bench import Line
@@ -98,7 +99,7 @@ def measure(wish: Wish) -> dict[str, Any]:
         _take_turns(wish, open_source, rows, missing, console)
         model = segmenters[0].model
         return {
-            "command": asdict(wish) | {"sinks": list(wish.sinks)},
+            "command": asdict(wish) | {"source": masked(wish.source), "sinks": list(wish.sinks)},
             **_facts(info, live=live),
             "model_sha256": model.sha256,
             "input_px": list(model.input_shape),

@@ -27,13 +27,12 @@ from veintrack.tracker.health import (
     look,
     machine_checks,
     optional_parts,
-    video_devices,
 )
 
 if TYPE_CHECKING:
-    from veintrack.tracker.sources.v4l2_abi import Kernel
+    from veintrack.tracker.health_pace import Pace
 
-__all__ = ["capture_fault", "doctor", "examine", "obstacle"]
+__all__ = ["doctor", "examine", "obstacle"]
 
 TITLES = {
     "machine": "this machine",
@@ -54,16 +53,30 @@ _MAIN_JOB = (
     ("output", "current folder"),
 )
 _LARGE_GIB = 2.0
+_PROBE_S = 2.0
 _TYPES = ("INT8", "BF16", "FP16", "FP32")  # those of the processor's capabilities to be named
 
 
 def doctor(
+    device: Annotated[
+        str | None,
+        typer.Argument(
+            help="Look at this capture device only: 0, /dev/video0 or /dev/v4l/by-id/...",
+            show_default=False,
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="Open each capture device, and measure its rate for two seconds."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was found as one JSON object.")
     ] = False,
 ) -> None:
     """Say what this machine can do, and what would mend what is missing."""
-    sections = examine(Places(), ask)
+    sections = examine(Places(), ask, device, probe=probe)
     why = obstacle(sections)
     if as_json:
         found = {name: [asdict(check) for check in checks] for name, checks in sections.items()}
@@ -74,7 +87,9 @@ def doctor(
     raise typer.Exit(1 if why else 0)
 
 
-def examine(places: Places, put: Callable[[str], Answer]) -> Sections:
+def examine(
+    places: Places, put: Callable[[str], Answer], device: str | None = None, *, probe: bool = False
+) -> Sections:
     """Look at everything.
 
     Parameters
@@ -83,6 +98,10 @@ def examine(places: Places, put: Callable[[str], Answer]) -> Sections:
         Where the system says what it has.
     put : callable
         Answers a question of :data:`veintrack.tracker.cli.probes.PROBES`.
+    device : str, optional
+        The only capture device to be looked at.
+    probe : bool
+        Whether capture devices are opened and measured.
 
     Returns
     -------
@@ -104,7 +123,7 @@ def examine(places: Places, put: Callable[[str], Answer]) -> Sections:
         "gpu": look("GPU", partial(gpu_checks, places, said["gpu"])),
         "models": look("default", partial(_models, said["models"])),
         "cache": look("engine cache", _cache),
-        "video": look("video devices", partial(video_devices, places, capture_fault)),
+        "video": look("video devices", partial(_capture, places, device, probe)),
         "optional": look("optional parts", partial(optional_parts, has_gpu, screen)),
         "output": look("current folder", _output),
     }
@@ -165,27 +184,22 @@ def _cache() -> Check:
     return Check("engine cache", OK, detail, mend)
 
 
-def capture_fault(path: str, kernel: "Kernel | None" = None) -> str:
-    """Say why a device delivers no pictures that are read; empty if it may. It is only asked.
+def _capture(places: Places, device: str | None, probe: bool) -> Iterator[Check]:
+    # Imported here: what is broken in a library is to be found, not to end the doctor.
+    from veintrack.tracker.health_capture import capture_checks
+    from veintrack.tracker.sources.v4l2_abi import LinuxKernel
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened, or is no video device.
-    """
-    from veintrack.tracker.sources import v4l2_abi as abi
+    yield from capture_checks(
+        places, LinuxKernel(), only=device, measure=_measure if probe else None
+    )
 
-    kernel, asked = kernel or abi.LinuxKernel(), abi.Capability()
-    fd = kernel.open(path)
-    try:
-        kernel.ioctl(fd, abi.VIDIOC_QUERYCAP, asked)
-    finally:
-        kernel.close(fd)
-    whole = not asked.capabilities & abi.CAP_DEVICE_CAPS
-    can = asked.capabilities if whole else asked.device_caps
-    if not can & abi.CAP_VIDEO_CAPTURE:
-        return "delivers no pictures that are read: take another node of this card"
-    return "" if can & abi.CAP_STREAMING else "cannot stream into mapped buffers"
+
+def _measure(path: str) -> "Pace":
+    from veintrack.tracker.health_pace import measure_pace
+    from veintrack.tracker.sources.v4l2 import open_v4l2
+
+    with open_v4l2(path) as source:
+        return measure_pace(source, _PROBE_S)
 
 
 def _output() -> Check:

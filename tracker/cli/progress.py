@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.status import Status
 
 from veintrack.tracker.closing import Closing
-from veintrack.tracker.frame import FrameResult, TrackStatus
+from veintrack.tracker.frame import FrameResult, PictureState, TrackStatus
 
 __all__ = ["Progress"]
 
@@ -27,7 +27,7 @@ class Progress(Closing):
 
     def show(self, result: FrameResult, drops: int, driver_drops: int) -> None:
         """Count one result, and redraw the line when it is time."""
-        self._frames += 1
+        self._frames += result.fresh
         now_s = time.monotonic()
         if not self._on or now_s - self._last_s < _EVERY_S:
             return
@@ -38,10 +38,19 @@ class Progress(Closing):
         of = f"/{self._total}" if self._total else ""
         lost = f", {drops + driver_drops} dropped" if drops + driver_drops else ""
         self._status.update(
-            f"frame {self._frames}{of}  {fps:.1f} fps  "
+            f"frame {self._frames}{of}  {fps:.1f} fps  {_how_it_is(result)}"
             f"{confirmed} tracks, {coasting} coasting{lost}"
         )
 
     def close(self) -> None:
         """Take the line off the terminal."""
         self._status.stop()
+
+
+def _how_it_is(result: FrameResult) -> str:
+    """Name what is wrong with the source or the picture, or the frame's age where nothing is."""
+    if not result.fresh:
+        return f"SOURCE {result.source.signal.value.upper()}  "
+    if result.picture is not PictureState.GOOD:
+        return f"{result.picture.value.upper()}  "
+    return f"{result.timings.age_ns * 1e-6:.0f} ms old  "

@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -19,9 +21,12 @@ from veintrack.errors import OutputError, VeintrackError
 from veintrack.tracker.cli.progress import Progress
 from veintrack.tracker.cli.saying import let_speak
 from veintrack.tracker.config import RunConfig
-from veintrack.tracker.frame import Region
+from veintrack.tracker.frame import STREAMING, FrameResult, Region, SourceState
 from veintrack.tracker.overlay import NOTICE
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings, slots_for
+from veintrack.tracker.profile_files import read_profile
+from veintrack.tracker.profiles import ScannerProfile, check_profile
+from veintrack.tracker.ruler import spacing_for_depth
 from veintrack.tracker.runfolder import (
     Summary,
     clock_anchor,
@@ -36,6 +41,7 @@ from veintrack.tracker.sinks.tables import CsvSink, JsonlSink, MotSink
 from veintrack.tracker.sinks.window import WindowView, has_screen, open_window
 from veintrack.tracker.sources import open_source
 from veintrack.tracker.sources.base import Source
+from veintrack.tracker.survey import survey
 from veintrack.tracker.tracks import VeinTracker
 
 __all__ = ["watch"]
@@ -57,6 +63,9 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
     console.print(f"veintrack {__version__}. {NOTICE}")
     if not quiet:  # what takes long is said: an engine that is built
         let_speak("veintrack.engines")
+    profile = read_profile(config.profile) if config.profile else None
+    if profile is not None or config.depth_mm is not None:
+        config = _surveyed(config, profile, console)
     with ExitStack() as stack:
         source = stack.enter_context(_open(config))
         for note in source.info.notes:
@@ -88,6 +97,7 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
         anchor,
         region=pipeline.region,
         summary=summary,
+        outages=outcome.outages,
         ended=outcome.ended,
     )
     try:
@@ -112,6 +122,35 @@ class _Outcome:
         self.interrupted = False
         self.ended = "done"
         self.problems: list[str] = []
+        self.outages: list[dict[str, Any]] = []
+        self._told = STREAMING
+
+    def count(self, result: FrameResult) -> None:
+        """Take in one result."""
+        if result.source.since_ns != self._told.since_ns:
+            self._end_outage(result.time_ns)
+            if not result.fresh:
+                self.outages.append(_outage(result.source))
+            self._told = result.source
+        if not result.fresh:
+            return
+        if not self.ages_ns:
+            self.begun_ns = result.timings.done_ns - result.timings.age_ns
+        self.ages_ns.append(result.timings.age_ns)
+        self.done_ns = result.timings.done_ns
+
+    def end(self) -> None:
+        """Close what is still open: an outage that lasts."""
+        self._end_outage(time.monotonic_ns())
+
+    def _end_outage(self, now_ns: int) -> None:
+        if not self._told.since_ns:
+            return
+        self.outages[-1]["duration_s"] = round((now_ns - self._told.since_ns) * 1e-9, 3)
+
+
+def _outage(state: SourceState) -> dict[str, Any]:
+    return {"state": state.signal.value, "reason": state.reason, "duration_s": 0.0}
 
 
 def _open(config: RunConfig) -> Source:
@@ -122,8 +161,37 @@ def _open(config: RunConfig) -> Source:
         config.source,
         spacing_mm=config.spacing,
         fps=config.fps,
+        mode=config.mode,
+        on_lost=config.on_lost,
+        lost_timeout_s=config.lost_timeout,
         demo_frames=config.max_frames or frames,
     )
+
+
+def _surveyed(config: RunConfig, profile: ScannerProfile | None, console: Console) -> RunConfig:
+    """Hold the source's first second against the profile, and work out spacing from the depth.
+
+    Raises
+    ------
+    VeintrackError, ValueError
+        If the picture is not the profile's, or there is no scan area whose depth could be meant.
+    """
+    with _open(config) as source:
+        seen = survey(source, config.crop)
+    if profile is not None:
+        own = config.spacing is not None and config.spacing == profile.spacing_mm
+        check_profile(profile, seen.pixels, spacing_used=own)
+    if config.depth_mm is None:
+        return config
+    if seen.how == "not found":
+        raise ValueError(
+            "no scan area was found, and --depth-mm is that of one: name it with --crop X,Y,W,H, "
+            "or --crop none if the ultrasound fills the picture"
+        )
+    found = spacing_for_depth(seen.pixels, seen.area_px, config.depth_mm)
+    console.print(f"  {found.spacing_mm[0]:.5g} mm a pixel, from {found.said}")
+    crop = seen.area_px if config.crop == "auto" else config.crop
+    return replace(config, crop=crop, spacing=found.spacing_mm, depth_mm=None)
 
 
 def _pipeline_settings(config: RunConfig) -> PipelineSettings:
@@ -131,6 +199,7 @@ def _pipeline_settings(config: RunConfig) -> PipelineSettings:
         crop=config.crop,
         pace=config.pace,
         contours=True,
+        judge_pictures=config.judge_pictures,
         max_frames=config.max_frames,
         duration_s=config.duration,
         detect=config.detect,
@@ -178,10 +247,7 @@ def _track(
             for result in pipeline:
                 for outlet in outlets:
                     outlet.put(result)
-                if not outcome.ages_ns:
-                    outcome.begun_ns = result.timings.done_ns - result.timings.age_ns
-                outcome.ages_ns.append(result.timings.age_ns)
-                outcome.done_ns = result.timings.done_ns
+                outcome.count(result)
                 progress.show(result, pipeline.drops, source.driver_drops)
     except (VeintrackError, ValueError) as error:
         # The source or the engine failed, or a frame fits no more; what came before stands.
@@ -190,6 +256,7 @@ def _track(
     finally:
         for outlet in outlets:
             outlet.close()
+        outcome.end()
     if outcome.interrupted:
         outcome.ended = "interrupted"
     outcome.problems += _sink_problems(sinks)
@@ -250,6 +317,7 @@ def _summarise(
         device=segmenter.engine.device,
         tracks_confirmed=tracker.confirmed_count,
         output=str(folder),
+        outages=len(outcome.outages),
     )
 
 
@@ -278,6 +346,9 @@ def _report(
         "tracks confirmed": f"{summary.tracks_confirmed}",
         "files": f"{folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}",
     }
+    if summary.outages:
+        times = "once" if summary.outages == 1 else f"{summary.outages} times"
+        rows["source lost"] = f"{times}, and waited for"
     for name, value in rows.items():
         print(f"{name:17} {value}")  # noqa: T201
 

@@ -6,9 +6,10 @@ Every file is written line by line, so that what a power cut leaves behind is wh
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
-from veintrack.tracker.frame import Detection, FrameResult, Track, TrackStatus
+from veintrack.tracker.frame import Detection, FrameResult, Timings, Track, TrackStatus
 
 __all__ = ["CSV_COLUMNS", "CsvSink", "JsonlSink", "MotSink"]
 
@@ -32,7 +33,7 @@ class _Lines:
         """Seconds since the first frame."""
         if self._first_ns is None:
             self._first_ns = result.frame.capture_ns
-        return (result.frame.capture_ns - self._first_ns) * 1e-9
+        return (result.time_ns - self._first_ns) * 1e-9
 
     def lines(self, lines: Iterable[str]) -> None:
         self._file.writelines(f"{line}\n" for line in lines)
@@ -42,7 +43,11 @@ class _Lines:
 
 
 class CsvSink(_Lines):
-    """``tracks.csv``: a row per confirmed or coasting track per frame."""
+    """``tracks.csv``: a row per confirmed or coasting track per frame.
+
+    While a source is lost there are rows between frames: tracks that are predicted, at their own
+    times, with the number of the last frame that came.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -83,16 +88,32 @@ def _csv_row(track: Track) -> str:
 
 
 class JsonlSink(_Lines):
-    """``tracks.jsonl``: an object per frame with times, detections and every track."""
+    """``tracks.jsonl``: an object per frame with times, detections and every track.
+
+    While a source is lost there are objects between frames, with ``fresh`` false.
+    """
 
     def write(self, result: FrameResult) -> None:
         frame, timings = result.frame, result.timings
         row = {
             "frame": frame.index,
+            "fresh": result.fresh,
             "time_s": round(self.time_s(result), 9),
+            "time_ns": result.time_ns,
             "capture_ns": frame.capture_ns,
+            "stamp": frame.stamp.value,
+            "sender_ns": frame.sender_ns,
             "driver_sequence": frame.driver_sequence,
+            "source": {
+                "state": result.source.signal.value,
+                "since_ns": result.source.since_ns,
+                "reason": result.source.reason,
+            },
+            "picture": result.picture.value,
+            "changes": list(result.changes),
+            "scan_area_px": result.scan_area_px,
             "age_ms": timings.age_ns * 1e-6,
+            "ages_ms": {name: round(ms, 4) for name, ms in _ages_ms(timings).items()},
             "stage_ms": {
                 "read": timings.read_ns * 1e-6,
                 "wait": timings.wait_ns * 1e-6,
@@ -105,6 +126,12 @@ class JsonlSink(_Lines):
             "tracks": [_track_fields(t, result.detections) for t in result.tracks],
         }
         self.lines([json.dumps(row)])
+
+
+def _ages_ms(timings: Timings) -> dict[str, float]:
+    """Age of the frame at each station, and now that it is written."""
+    written_ns = monotonic_ns() - timings.done_ns + timings.age_ns
+    return timings.ages_ms() | {"written": written_ns * 1e-6}
 
 
 def _rounded(values: Iterable[float], digits: int = 4) -> list[float]:
@@ -155,9 +182,12 @@ class MotSink(_Lines):
     """``tracks.mot.txt``: MOTChallenge rows, 1-based: ``frame,id,left,top,w,h,conf,-1,-1,-1``.
 
     The first pixel of a picture is 1 there, and its outer edge is -0.5 here: boxes move by 1.5.
+    What was predicted between frames has no row: there was no picture to mark it in.
     """
 
     def write(self, result: FrameResult) -> None:
+        if not result.fresh:
+            return
         self.lines(
             f"{result.frame.index + 1},{t.id},{t.box_px[0] + 1.5:.2f},{t.box_px[1] + 1.5:.2f},"
             f"{t.box_px[2]:.2f},{t.box_px[3]:.2f},{t.score:.4f},-1,-1,-1"

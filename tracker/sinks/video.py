@@ -20,7 +20,8 @@ class VideoSink:
     """Draws the scan area of each result and encodes it.
 
     While it is written the file is a row of fragments, readable up to the last one should the
-    machine stop; closing turns it into an ordinary MP4.
+    machine stop; closing turns it into an ordinary MP4. While a live source's scan area is a first
+    guess, nothing is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,16 +34,19 @@ class VideoSink:
         self._last_pts = -1
 
     def write(self, result: FrameResult) -> None:
-        # What lies outside the scan area may name the patient: it is not recorded.
+        # What lies outside the scan area may name the patient: it is not recorded, and nothing is
+        # before the area is known.
+        if not result.scan_area_settled:
+            return
         picture = draw(result, result.scan_area_px)
         if self._stream is None:
-            self._first_ns = result.frame.capture_ns
+            self._first_ns = result.time_ns
             self._stream = self._open_stream(picture)
         height, width = self._stream.height, self._stream.width
         if picture.shape[:2] != (height, width):  # odd sizes, or a source that changes its size
             picture = _onto(picture, height, width)
         frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-        since_s = Fraction(result.frame.capture_ns - self._first_ns, 1_000_000_000)
+        since_s = Fraction(result.time_ns - self._first_ns, 1_000_000_000)
         self._last_pts = max(self._last_pts + 1, round(since_s / _TIME_BASE))
         frame.pts, frame.time_base = self._last_pts, _TIME_BASE
         self._container.mux(self._stream.encode(frame))

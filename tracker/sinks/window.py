@@ -5,8 +5,10 @@ windows need libGL and libxcb, and would take them into every installation.
 """
 
 import os
+import queue
 import threading
 from collections.abc import Callable, Mapping
+from time import monotonic_ns
 from typing import Any
 
 import cv2
@@ -46,6 +48,11 @@ def open_window(stop: Callable[[], None]) -> "WindowView":
             f'--view window needs {error.name}: pip install "veintrack[window]"'
         ) from error
     return WindowView(pygame, stop)
+
+
+def _age_ms(result: FrameResult) -> float:
+    """Age of a frame now."""
+    return (monotonic_ns() - result.timings.done_ns + result.timings.age_ns) * 1e-6
 
 
 class WindowView:
@@ -92,12 +99,12 @@ class WindowView:
         while True:
             try:
                 result = self._results.take(_REFRESH_S)
-            except TimeoutError:
+            except queue.Empty:
                 self._obey()
                 continue
             if result is None:
                 return
-            picture = draw(result)
+            picture = draw(result, age_ms=_age_ms(result))
             if not sized:
                 size = (picture.shape[1], picture.shape[0])
                 self._pygame.display.set_mode(size, self._pygame.RESIZABLE)

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import U8, Frame, Spacing
-from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo
 
 __all__ = ["ArraySource"]
 
 
-class ArraySource(Closing):
+class ArraySource(OneShot):
     """Delivers pictures one after another, as a file would.
 
     Parameters
@@ -32,8 +31,6 @@ class ArraySource(Closing):
     ValueError
         If there is no picture, one is no grey picture, or a number is not positive.
     """
-
-    driver_drops = 0
 
     def __init__(
         self,

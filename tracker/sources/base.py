@@ -1,13 +1,14 @@
 """What a source of frames is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from veintrack.tracker.frame import Frame, Spacing
+from veintrack.tracker.closing import Closing
+from veintrack.tracker.frame import STREAMING, Frame, Region, SourceState, Spacing
 
-__all__ = ["Source", "SourceInfo"]
+__all__ = ["LiveSource", "OneShot", "Source", "SourceInfo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class SourceInfo:
     name : str
         The source as the user named it.
     kind : str
-        ``demo``, ``array``, ``video``, ``images`` or ``v4l2``.
+        ``demo``, ``array``, ``video``, ``images``, ``v4l2``, ``stream``, ``dicom``, ``sequence``
+        or ``igtl``.
     live : bool
         True where frames come whether or not anyone is ready: the newest is processed. False
         where every frame waits to be read: each is processed, in order.
@@ -35,6 +37,8 @@ class SourceInfo:
         In words, where `capture_ns` comes from.
     notes : tuple of str
         What was done to the pictures on the way in (colour, depth of grey), one sentence each.
+    scan_area_px : tuple of int or None
+        ``(x, y, width, height)`` of the ultrasound in the frame, where the source says it.
     """
 
     name: str
@@ -46,6 +50,7 @@ class SourceInfo:
     spacing_mm: Spacing | None
     times_from: str
     notes: tuple[str, ...] = ()
+    scan_area_px: Region | None = None
 
 
 class Source(Protocol):
@@ -69,6 +74,16 @@ class Source(Protocol):
         """Frames that the driver said it lost, so far; 0 for files."""
         ...
 
+    @property
+    def state(self) -> SourceState:
+        """Whether it delivers; may be read by any thread."""
+        ...
+
+    @property
+    def no_signal(self) -> str:
+        """What the driver says is wrong with its input; empty where nothing is, or it is mute."""
+        ...
+
     def __iter__(self) -> Iterator[Frame]: ...
 
     def close(self) -> None:
@@ -83,3 +98,30 @@ class Source(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class LiveSource(Source, Protocol):
+    """A source that can be opened again after it was lost."""
+
+    def reopen(self, cancelled: Callable[[], bool]) -> "LiveSource":
+        """Open the same device or sender anew, wherever it is now; this source stays lost.
+
+        Parameters
+        ----------
+        cancelled : callable
+            Says that nobody waits any more. Looked at every tenth of a second.
+
+        Raises
+        ------
+        SourceNotFoundError, SourceUnreadableError
+            If it is not there yet, or delivers nothing, or nobody waits any more.
+        """
+        ...
+
+
+class OneShot(Closing):
+    """What sources have in common that deliver until they end or fail, and never come back."""
+
+    driver_drops = 0
+    state = STREAMING
+    no_signal = ""

@@ -3,15 +3,14 @@
 import time
 from collections.abc import Iterator
 
-from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame
 from veintrack.tracker.phantom import Phantom, PhantomSettings, demo_settings
-from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo
 
 __all__ = ["DemoSource", "open_demo"]
 
 
-class DemoSource(Closing):
+class DemoSource(OneShot):
     """Frames of a :class:`~veintrack.tracker.phantom.Phantom`, in order, as fast as read.
 
     Parameters
@@ -42,17 +41,13 @@ class DemoSource(Closing):
             frame_count=frame_count,
             spacing_mm=phantom.spacing_mm,
             times_from="the frame's index and the phantom's frame rate",
+            scan_area_px=(0, 0, settings.width_px, settings.height_px),
         )
 
     @property
     def info(self) -> SourceInfo:
         """What is known of the source; constant after opening."""
         return self._info
-
-    @property
-    def driver_drops(self) -> int:
-        """Always 0: every frame waits to be read."""
-        return 0
 
     def __iter__(self) -> Iterator[Frame]:
         settings = self.phantom.settings

@@ -4,16 +4,15 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame
-from veintrack.tracker.sources.base import Source
+from veintrack.tracker.sources.base import OneShot, Source
 
 __all__ = ["RepeatedSource"]
 
 _RATE_HZ = 30.0  # where the file names none
 
 
-class RepeatedSource(Closing):
+class RepeatedSource(OneShot):
     """Delivers a file's frames over and over, index and times going on.
 
     Parameters
@@ -23,8 +22,6 @@ class RepeatedSource(Closing):
     rate_hz : float, optional
         Frames a second, in place of the file's own times.
     """
-
-    driver_drops = 0
 
     def __init__(self, reopen: Callable[[], Source], rate_hz: float | None = None) -> None:
         self._reopen, self._rate_hz = reopen, rate_hz

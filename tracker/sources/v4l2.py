@@ -6,33 +6,46 @@ noticed at once.
 """
 
 import errno
+import logging
 import mmap
 import os
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from veintrack.errors import SourceLostError, SourceUnreadableError
+from veintrack.errors import SourceLostError, SourceStalledError, SourceUnreadableError
 from veintrack.tracker.closing import Closing
-from veintrack.tracker.frame import U8, Frame
+from veintrack.tracker.frame import STREAMING, U8, Frame, Stamp
 from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.base import SourceInfo
-from veintrack.tracker.sources.grey import FULL_RANGE, choose_shift, describe, to_grey
-from veintrack.tracker.sources.v4l2_device import Device, PictureFormat
+from veintrack.tracker.sources.v4l2_device import Device, Request
+from veintrack.tracker.sources.v4l2_identity import CaptureDevice, find_again
+from veintrack.tracker.sources.v4l2_modes import parse_mode
+from veintrack.tracker.sources.v4l2_pictures import GreyPictures
 
 __all__ = ["V4l2Source", "open_v4l2"]
 
+log = logging.getLogger(__name__)
+
 _SLICE_S = 0.1  # the longest wait that close() may have to sit out
-_STALL_S, _STALL_FRAMES = 0.5, 5  # the longer of the two; drivers drop a few frames in a row
+# The longer of the two. The half is for jitter: two frames that a driver lost are no stall.
+_STALL_S, _STALL_FRAMES = 0.5, 3.5
 _START_LIMIT_S = 5.0  # cameras take seconds to deliver their first picture
+_LOOK_EVERY_NS = 1_000_000_000  # at what is connected to the device
+_STAMPS = {
+    Stamp.EXPOSURE_START: "the kernel's stamps (monotonic clock, start of exposure)",
+    Stamp.FRAME_END: "the kernel's stamps (monotonic clock, end of frame)",
+    Stamp.ARRIVAL: "arrival: the driver does not say which clock its stamps are of",
+}
 
 
 def open_v4l2(
-    source: str, *, fps: float | None = None, kernel: abi.Kernel | None = None
+    source: str,
+    *,
+    fps: float | None = None,
+    mode: str | None = None,
+    kernel: abi.Kernel | None = None,
 ) -> "V4l2Source":
     """Open a capture device; see :class:`V4l2Source`.
 
@@ -42,21 +55,37 @@ def open_v4l2(
         ``0`` or ``/dev/video0`` or ``/dev/v4l/by-id/...``.
     fps : float, optional
         Frames per second to ask for.
+    mode : str, optional
+        What to set it to, as :func:`~veintrack.tracker.sources.v4l2_modes.parse_mode` reads it;
+        otherwise the best that it offers is taken.
     kernel : Kernel, optional
         System calls; those of Linux by default.
 
     Raises
     ------
+    ValueError
+        If `mode` is none.
     SourceNotFoundError
         If there is no such device.
     SourceUnreadableError
-        If it cannot be read or delivers no picture; the message says what would help.
+        If it cannot be read, does not offer `mode` or delivers no picture; the message says what
+        would help.
     """
+    request = Request(source, fps, parse_mode(mode) if mode is not None else None)
     path = f"/dev/video{source}" if source.isdecimal() else source
-    kernel = kernel or abi.LinuxKernel()
-    device = Device(path, kernel, fps)
+    return _open(request, path, kernel or abi.LinuxKernel())
+
+
+def _open(
+    request: Request,
+    path: str,
+    kernel: abi.Kernel,
+    cancelled: Callable[[], bool] = lambda: False,
+    earlier: "V4l2Source | None" = None,
+) -> "V4l2Source":
+    device = Device(path, kernel, request, earlier.identity if earlier else None)
     try:
-        return V4l2Source(source, device, kernel, fps)
+        return V4l2Source(request, device, kernel, cancelled, earlier)
     except BaseException:
         device.close()
         raise
@@ -67,85 +96,84 @@ class V4l2Source(Closing):
 
     Every frame is handed on, in memory of its own; to skip those that nobody has time for is the
     mailbox's part. A frame's index follows the driver's sequence number, so what the driver lost
-    leaves a gap.
+    leaves a gap. A stamp is the kernel's own; that of a frame's end may lie in the future when the
+    frame is read.
 
     Parameters
     ----------
-    name : str
-        The source as the user named it.
+    request : Request
+        What the user asked for.
     device : Device
         Streaming; this object closes it.
     kernel : Kernel
-        For its clock.
-    fps : float, optional
-        What was asked for, to say where the driver chose otherwise.
+        For its clock, and to open the device again.
+    cancelled : callable
+        Says that nobody waits for the first picture any more.
+    earlier : V4l2Source, optional
+        The same card before it was lost.
     """
 
+    state = STREAMING  # or an error is raised: a device does not come back by itself
+
     def __init__(
-        self, name: str, device: Device, kernel: abi.Kernel, fps: float | None = None
+        self,
+        request: Request,
+        device: Device,
+        kernel: abi.Kernel,
+        cancelled: Callable[[], bool] = lambda: False,
+        earlier: "V4l2Source | None" = None,
     ) -> None:
-        self._device, self._kernel = device, kernel
+        self._request, self._device, self._kernel = request, device, kernel
         self._lock = threading.Lock()  # held while the device is used, so that close() can wait
         self._closed = False
-        self._shift: int | None = None
+        self._pictures: GreyPictures = GreyPictures(
+            device.format, earlier._pictures if earlier else None
+        )
         self._index = -1
         self._last_sequence: int | None = None
         self._last_ns = -1
         self._lost = self._damaged = 0
+        self._no_signal = ""
+        self._next_look_ns = 0
         form = device.format
-        self._stall_s = max(_STALL_S, _STALL_FRAMES / form.rate_hz if form.rate_hz else 0.0)
-        self._kernel_stamps, notes = self._first_picture()
-        if fps is not None and form.rate_hz is not None and abs(fps - form.rate_hz) > 0.01:
-            notes = (*notes, f"{fps:g} frames a second asked for, the driver set {form.rate_hz:g}")
+        frames_s = _STALL_FRAMES / form.rate_hz if form.rate_hz else 0.0
+        self._stall_ns = round(max(_STALL_S, frames_s) * 1e9)
+        stamp, notes = self._first_picture(cancelled)
         self._info = SourceInfo(
-            name=name,
+            name=request.name,
             kind="v4l2",
             live=True,
             shape_px=(form.height_px, form.width_px),
             rate_hz=form.rate_hz,
             frame_count=None,
             spacing_mm=None,
-            times_from="the kernel's stamps (monotonic clock)"
-            if self._kernel_stamps
-            else "arrival: the driver does not say which clock its stamps are of",
-            notes=("{} ({})".format(*device.identity), *notes),
+            times_from=_STAMPS[stamp],
+            notes=(str(device.card), *device.notes, *notes),
         )
 
-    def _first_picture(self) -> tuple[bool, tuple[str, ...]]:
+    def _first_picture(self, cancelled: Callable[[], bool]) -> tuple[Stamp, tuple[str, ...]]:
         """Wait for a picture, which proves that the device delivers, and look at it."""
+        path = self._device.path
         end_ns = self._kernel.monotonic_ns() + round(_START_LIMIT_S * 1e9)
         while self._kernel.monotonic_ns() < end_ns:
+            if cancelled():
+                raise SourceUnreadableError(f"{path}: nobody waits for a picture any more")
             try:
+                self._look()
                 buffer = self._device.take(_SLICE_S)
                 if buffer is None:
                     continue
-                raw = None if _is_damaged(buffer) else _raw(self._device.memory(buffer), buffer)
-                notes = None if raw is None else self._look_at(raw)
-                raw = None
+                notes = None if _is_damaged(buffer) else self._pictures.look_at(self._raw(buffer))
                 self._device.give_back(buffer)
             except OSError as error:
-                raise SourceUnreadableError(f"{self._device.path}: {_words(error)}") from error
+                raise SourceUnreadableError(f"{path}: {_words(error)}") from error
             if notes is not None:
-                clock = buffer.flags & abi.BUF_FLAG_TIMESTAMP_MASK
-                return clock == abi.BUF_FLAG_TIMESTAMP_MONOTONIC, notes
+                return _stamp(buffer), notes
+        why = self._no_signal or "is its input connected and switched on?"
         raise SourceUnreadableError(
-            f"{self._device.path} ({self._device.identity[0]}) opened, but no picture came within "
-            f"{_START_LIMIT_S:g} s: is its input connected and switched on?"
+            f"{path} ({self._device.card.card}) opened, but no picture came within "
+            f"{_START_LIMIT_S:g} s: {why}"
         )
-
-    def _look_at(self, raw: U8) -> tuple[str, ...] | None:
-        """Settle how deep the grey of this run is; None if this is no whole picture."""
-        form = self._device.format
-        stored = _stored(raw, form)
-        if stored is None:
-            return None
-        self._shift = choose_shift(stored)
-        note = f"{form.name} pictures"
-        if form.name in ("NV12", "YUYV", "UYVY"):
-            note += ": luma taken"
-        if form.limited:
-            note += ", 16 to 235 expanded to 0 to 255"
-        return (note, *describe(stored, self._shift))
 
     @property
     def info(self) -> SourceInfo:
@@ -153,9 +181,9 @@ class V4l2Source(Closing):
         return self._info
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Name of the card and where it is plugged in: how to find it again."""
-        return self._device.identity
+    def identity(self) -> CaptureDevice:
+        """Which device it is: how to find it again."""
+        return self._device.card
 
     @property
     def driver_drops(self) -> int:
@@ -167,6 +195,11 @@ class V4l2Source(Closing):
         """Frames that came damaged and were left out."""
         return self._damaged
 
+    @property
+    def no_signal(self) -> str:
+        """Why what comes is no picture of the scanner, where the driver can tell; else empty."""
+        return self._no_signal
+
     def __iter__(self) -> Iterator[Frame]:
         self._discard_waiting()
         while (frame := self._next()) is not None:
@@ -175,60 +208,92 @@ class V4l2Source(Closing):
     def _discard_waiting(self) -> None:
         """Give back what filled the buffers between opening and now: it is old, not lost."""
         with self._lock:
-            while not self._closed and (buffer := self._take(0.0)) is not None:
-                self._device.give_back(buffer)
+            for _ in range(self._device.buffers):
+                if self._closed or (buffer := self._take(0.0)) is None:
+                    return
+                self._give_back(buffer)
 
     def _next(self) -> Frame | None:
         """Wait for the next whole frame; None once closed."""
-        waiting_since_ns = self._kernel.monotonic_ns()
+        left_ns = self._stall_ns
         while True:
             with self._lock:
                 if self._closed:
                     return None
+                begun_ns = self._kernel.monotonic_ns()
+                self._check_input()
                 buffer = self._take(_SLICE_S)
-                if buffer is not None:
-                    frame = self._frame(buffer)
-                    if frame is not None:
-                        return frame
-                    waiting_since_ns = self._kernel.monotonic_ns()
-                elif self._kernel.monotonic_ns() - waiting_since_ns >= self._stall_s * 1e9:
-                    self._device.close()
-                    raise SourceLostError(
-                        f"{self._device.path}: no frame for {self._stall_s:.1f} s"
-                    )
+                frame = None if buffer is None else self._frame(buffer)
+                if frame is not None:
+                    return frame
+                # A process that was stopped meanwhile has not waited for the device.
+                left_ns -= min(self._kernel.monotonic_ns() - begun_ns, round(_SLICE_S * 1e9))
+                if left_ns <= 0:
+                    what = "no frame" if buffer is None else "nothing but damaged frames"
+                    why = f"{what} for {self._stall_ns * 1e-9:.3g} s"
+                    raise self._ended(why, SourceStalledError)
+
+    def _check_input(self) -> None:
+        """Notice that the picture's size changed under us."""
+        try:
+            changed_px = self._look()
+        except OSError as error:
+            raise self._ended(_words(error)) from error
+        if changed_px:
+            width, height = changed_px
+            raise self._ended(f"the device changed its picture to {width}x{height}")
+
+    def _look(self) -> tuple[int, int] | None:
+        """See, now and then, what is connected to the device; its size if that is another."""
+        now_ns = self._kernel.monotonic_ns()
+        if now_ns < self._next_look_ns and not self._device.input_changed:
+            return None
+        self._next_look_ns = now_ns + _LOOK_EVERY_NS
+        found = self._device.look()
+        if found.fault != self._no_signal:
+            log.warning("%s: %s", self._device.path, found.fault or "the signal is back")
+            self._no_signal = found.fault
+        return found.changed_px
 
     def _take(self, timeout_s: float) -> abi.Buffer | None:
         try:
             return self._device.take(timeout_s)
         except OSError as error:
-            raise self._gone(error) from error
+            raise self._ended(_words(error)) from error
 
-    def _gone(self, error: OSError) -> SourceLostError:
+    def _give_back(self, buffer: abi.Buffer) -> None:
+        try:
+            self._device.give_back(buffer)
+        except OSError as error:
+            raise self._ended(_words(error)) from error
+
+    def _ended(self, why: str, kind: type[SourceLostError] = SourceLostError) -> SourceLostError:
         """Close at once: a handle that stays open makes the card come back under a new name."""
+        self._closed = True
         self._device.close()
-        return SourceLostError(f"{self._device.path}: {_words(error)}")
+        return kind(f"{self._device.path}: {why}")
 
     def _frame(self, buffer: abi.Buffer) -> Frame | None:
         """Copy a buffer's picture and give it back; None if it was damaged."""
         self._count(buffer.sequence)
-        pixels = None
-        if not _is_damaged(buffer):
-            pixels = _pixels(
-                _raw(self._device.memory(buffer), buffer), self._device.format, self._shift or 0
-            )
+        pixels = None if _is_damaged(buffer) else self._pictures.grey(self._raw(buffer))
         arrival_ns = self._kernel.monotonic_ns()
-        try:
-            self._device.give_back(buffer)
-        except OSError as error:
-            raise self._gone(error) from error
-        if pixels is None:
+        self._give_back(buffer)
+        form = self._device.format
+        if pixels is None or pixels.shape != (form.height_px, form.width_px):
             self._damaged += 1
+            self._next_look_ns = 0  # is it the format that changed?
             return None
-        stamp_ns = buffer.timestamp_s * 1_000_000_000 + buffer.timestamp_us * 1000
-        capture_ns = stamp_ns if self._kernel_stamps and stamp_ns else arrival_ns
+        stamp = _stamp(buffer)
+        capture_ns = arrival_ns if stamp is Stamp.ARRIVAL else _stamp_ns(buffer)
         # Time never stands still for the tracker, whatever a driver stamps.
         self._last_ns = max(capture_ns, self._last_ns + 1)
-        return Frame(pixels, self._index, self._last_ns, arrival_ns, buffer.sequence)
+        return Frame(pixels, self._index, self._last_ns, arrival_ns, buffer.sequence, stamp=stamp)
+
+    def _raw(self, buffer: abi.Buffer) -> U8:
+        """View the filled part of a buffer; to be gone before the buffer is given back."""
+        memory: mmap.mmap = self._device.memory(buffer)
+        return np.frombuffer(memory, np.uint8, min(buffer.bytesused, len(memory)))
 
     def _count(self, sequence: int) -> None:
         """Advance the index by the driver's count; a count that is no count advances it by one."""
@@ -240,6 +305,24 @@ class V4l2Source(Closing):
         self._lost += step - 1
         self._index += step
         self._last_sequence = sequence
+
+    def reopen(self, cancelled: Callable[[], bool]) -> "V4l2Source":
+        """Open the same card anew, under whatever number it is now; this source stays closed.
+
+        Parameters
+        ----------
+        cancelled : callable
+            Says that nobody waits any more. Looked at every tenth of a second.
+
+        Raises
+        ------
+        SourceNotFoundError
+            If the card is not there; another one in its place is not taken.
+        SourceUnreadableError
+            If it cannot be opened or delivers no picture.
+        """
+        path = find_again(self.identity, self._request.name, self._kernel)
+        return _open(self._request, path, self._kernel, cancelled, earlier=self)
 
     def close(self) -> None:
         """Close the device; the iteration ends within a tenth of a second."""
@@ -259,39 +342,14 @@ def _is_damaged(buffer: abi.Buffer) -> bool:
     return bool(buffer.flags & abi.BUF_FLAG_ERROR) or not buffer.bytesused
 
 
-def _raw(memory: mmap.mmap, buffer: abi.Buffer) -> U8:
-    """View the filled part of a buffer; to be gone before the buffer is given back."""
-    return np.frombuffer(memory, np.uint8, min(buffer.bytesused, len(memory)))
+def _stamp_ns(buffer: abi.Buffer) -> int:
+    return int(buffer.timestamp_s * 1_000_000_000 + buffer.timestamp_us * 1000)
 
 
-def _stored(raw: U8, form: PictureFormat) -> NDArray[Any] | None:
-    """View the grey levels in a buffer, (H, W) of uint8 or uint16; None if it holds too little.
-
-    Only compressed pictures are in memory of their own.
-    """
-    if form.name == "MJPG":
-        try:
-            return cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE)
-        except cv2.error:
-            return None
-    height, width, stride = form.height_px, form.width_px, form.stride_bytes
-    if raw.size < stride * height:
-        return None
-    rows = raw[: stride * height].reshape(height, stride)
-    if form.name == "Y16":
-        return rows[:, : 2 * width].view("<u2")
-    if form.name in ("GREY", "NV12"):
-        return rows[:, :width]
-    first = 0 if form.name == "YUYV" else 1  # UYVY has its luma in the odd bytes
-    return rows[:, first : 2 * width : 2]
-
-
-def _pixels(raw: U8, form: PictureFormat, shift: int) -> U8 | None:
-    """Copy the grey levels out of a buffer; None if it holds no whole picture."""
-    stored = _stored(raw, form)
-    if stored is None or stored.shape != (form.height_px, form.width_px):
-        return None
-    if stored.dtype == np.uint16:
-        return to_grey(stored, shift)
-    pixels: U8 = cv2.LUT(stored, FULL_RANGE) if form.limited else stored.copy()  # type: ignore[assignment]
-    return pixels
+def _stamp(buffer: abi.Buffer) -> Stamp:
+    """Tell what a buffer's stamp is the time of; arrival where it is of no use."""
+    clock = buffer.flags & abi.BUF_FLAG_TIMESTAMP_MASK
+    if clock != abi.BUF_FLAG_TIMESTAMP_MONOTONIC or not _stamp_ns(buffer):
+        return Stamp.ARRIVAL
+    where = buffer.flags & abi.BUF_FLAG_STAMP_SOURCE_MASK
+    return Stamp.EXPOSURE_START if where == abi.BUF_FLAG_STAMP_SOURCE_START else Stamp.FRAME_END

@@ -11,10 +11,13 @@ import mmap
 import os
 import select
 import time
+from pathlib import Path
 from typing import Protocol
 
 __all__ = [
     "BUF_FLAG_ERROR",
+    "BUF_FLAG_STAMP_SOURCE_MASK",
+    "BUF_FLAG_STAMP_SOURCE_START",
     "BUF_FLAG_TIMESTAMP_MASK",
     "BUF_FLAG_TIMESTAMP_MONOTONIC",
     "CAP_DEVICE_CAPS",
@@ -25,8 +28,14 @@ __all__ = [
     "CAP_VIDEO_CAPTURE_MPLANE",
     "Buffer",
     "Capability",
+    "DvTimings",
+    "Event",
+    "EventSubscription",
     "Format",
     "FormatDescription",
+    "FrameInterval",
+    "FrameSize",
+    "Input",
     "Kernel",
     "LinuxKernel",
     "RequestBuffers",
@@ -54,6 +63,16 @@ CAP_TIMEPERFRAME = 0x1000  # of v4l2_captureparm.capability
 BUF_FLAG_ERROR = 0x00000040
 BUF_FLAG_TIMESTAMP_MASK = 0x0000E000
 BUF_FLAG_TIMESTAMP_MONOTONIC = 0x00002000
+BUF_FLAG_STAMP_SOURCE_MASK = 0x00070000
+BUF_FLAG_STAMP_SOURCE_START = 0x00010000  # of the exposure; 0 is the end of the frame
+
+SIZE_DISCRETE, SIZE_CONTINUOUS, SIZE_STEPWISE = 1, 2, 3  # FrameSize.type
+INTERVAL_DISCRETE, INTERVAL_CONTINUOUS, INTERVAL_STEPWISE = 1, 2, 3  # FrameInterval.type
+FORMAT_FLAG_EMULATED = 0x0002  # of FormatDescription: made by a library, not by the device
+
+INPUT_NO_POWER, INPUT_NO_SIGNAL = 0x00000001, 0x00000002  # Input.status
+INPUT_NO_LOCK, INPUT_NO_SYNC = 0x00000100, 0x00010000
+EVENT_SOURCE_CHANGE = 5
 
 
 class Capability(ctypes.Structure):
@@ -157,6 +176,121 @@ class Buffer(ctypes.Structure):
     )
 
 
+class FrameSizeSteps(ctypes.Structure):
+    """``struct v4l2_frmsize_stepwise``, in pixels."""
+
+    _fields_ = tuple(
+        (f"{what}_{side}", _U32) for side in ("width", "height") for what in ("min", "max", "step")
+    )
+
+
+class Size(ctypes.Structure):
+    """``struct v4l2_frmsize_discrete``, in pixels."""
+
+    _fields_ = (("width", _U32), ("height", _U32))
+
+
+class _Sizes(ctypes.Union):
+    _fields_ = (("discrete", Size), ("stepwise", FrameSizeSteps))
+
+
+class FrameSize(ctypes.Structure):
+    """``struct v4l2_frmsizeenum``: `discrete` or `stepwise` holds, as `type` says."""
+
+    _anonymous_ = ("sizes",)
+    _fields_ = (
+        ("index", _U32),
+        ("pixelformat", _U32),
+        ("type", _U32),
+        ("sizes", _Sizes),
+        ("reserved", _U32 * 2),
+    )
+
+
+class Fraction(ctypes.Structure):
+    """``struct v4l2_fract``, here of seconds."""
+
+    _fields_ = (("numerator", _U32), ("denominator", _U32))
+
+
+class FrameIntervalSteps(ctypes.Structure):
+    """``struct v4l2_frmival_stepwise``."""
+
+    _fields_ = (("min", Fraction), ("max", Fraction), ("step", Fraction))
+
+
+class _Intervals(ctypes.Union):
+    _fields_ = (("discrete", Fraction), ("stepwise", FrameIntervalSteps))
+
+
+class FrameInterval(ctypes.Structure):
+    """``struct v4l2_frmivalenum``: `discrete` or `stepwise` holds, as `type` says."""
+
+    _anonymous_ = ("intervals",)
+    _fields_ = (
+        ("index", _U32),
+        ("pixelformat", _U32),
+        ("width", _U32),
+        ("height", _U32),
+        ("type", _U32),
+        ("intervals", _Intervals),
+        ("reserved", _U32 * 2),
+    )
+
+
+class Input(ctypes.Structure):
+    """``struct v4l2_input``."""
+
+    _fields_ = (
+        ("index", _U32),
+        ("name", ctypes.c_char * 32),
+        ("type", _U32),
+        ("audioset", _U32),
+        ("tuner", _U32),
+        ("std", _U64),
+        ("status", _U32),
+        ("capabilities", _U32),
+        ("reserved", _U32 * 3),
+        ("padding", _U32),
+    )
+
+
+class DvTimings(ctypes.Structure):
+    """``struct v4l2_dv_timings`` holding the start of a ``struct v4l2_bt_timings``."""
+
+    _fields_ = (
+        ("type", _U32),
+        ("width", _U32),
+        ("height", _U32),
+        ("interlaced", _U32),
+        ("polarities", _U32),
+        ("rest", ctypes.c_uint8 * (128 - 16)),
+    )
+
+
+class EventSubscription(ctypes.Structure):
+    """``struct v4l2_event_subscription``."""
+
+    _fields_ = (("type", _U32), ("id", _U32), ("flags", _U32), ("reserved", _U32 * 5))
+
+
+class Event(ctypes.Structure):
+    """``struct v4l2_event``."""
+
+    _fields_ = (
+        ("type", _U32),
+        ("padding", _U32),  # the union after it holds 64-bit numbers
+        ("data", ctypes.c_uint8 * 64),
+        ("pending", _U32),
+        ("sequence", _U32),
+        ("timestamp_s", ctypes.c_int64),
+        ("timestamp_ns", ctypes.c_int64),
+        ("id", _U32),
+        ("reserved", _U32 * 8),
+        ("padding_end", _U32),
+    )
+
+
 def _ioc(direction: int, number: int, size: int) -> int:
     """Compose an ioctl's number, as in ``asm-generic/ioctl.h``: direction 1 writes, 2 reads."""
     return direction << 30 | size << 16 | ord("V") << 8 | number
@@ -174,6 +308,15 @@ VIDIOC_STREAMON = _ioc(1, 18, ctypes.sizeof(ctypes.c_int))
 VIDIOC_STREAMOFF = _ioc(1, 19, ctypes.sizeof(ctypes.c_int))
 VIDIOC_G_PARM = _ioc(3, 21, ctypes.sizeof(StreamParameters))
 VIDIOC_S_PARM = _ioc(3, 22, ctypes.sizeof(StreamParameters))
+VIDIOC_ENUMINPUT = _ioc(3, 26, ctypes.sizeof(Input))
+VIDIOC_G_INPUT = _ioc(2, 38, ctypes.sizeof(ctypes.c_int))
+VIDIOC_ENUM_FRAMESIZES = _ioc(3, 74, ctypes.sizeof(FrameSize))
+VIDIOC_ENUM_FRAMEINTERVALS = _ioc(3, 75, ctypes.sizeof(FrameInterval))
+VIDIOC_DQEVENT = _ioc(2, 89, ctypes.sizeof(Event))
+VIDIOC_S_DV_TIMINGS = _ioc(3, 87, ctypes.sizeof(DvTimings))
+VIDIOC_G_DV_TIMINGS = _ioc(3, 88, ctypes.sizeof(DvTimings))
+VIDIOC_SUBSCRIBE_EVENT = _ioc(1, 90, ctypes.sizeof(EventSubscription))
+VIDIOC_QUERY_DV_TIMINGS = _ioc(2, 99, ctypes.sizeof(DvTimings))
 
 
 def fourcc(name: str) -> int:
@@ -187,7 +330,7 @@ def fourcc_name(number: int) -> str:
 
 
 class Kernel(Protocol):
-    """The system calls of a capture, and its clock, so that tests can stand in for a driver."""
+    """The calls to the system that a capture makes, so that tests can stand in for a driver."""
 
     def open(self, path: str) -> int:
         """Open a device node without blocking."""
@@ -201,8 +344,8 @@ class Kernel(Protocol):
         """Map one of the driver's buffers."""
         ...
 
-    def poll(self, fd: int, timeout_s: float) -> int:
-        """Wait for a filled buffer; the events of ``poll(2)``, 0 when time is up."""
+    def poll(self, fd: int, timeout_s: float, *, events: bool = False) -> int:
+        """Wait for a filled buffer, or an event; what ``poll(2)`` says, 0 when time is up."""
         ...
 
     def close(self, fd: int) -> None:
@@ -211,6 +354,18 @@ class Kernel(Protocol):
 
     def monotonic_ns(self) -> int:
         """Read CLOCK_MONOTONIC, the clock of the driver's stamps."""
+        ...
+
+    def find(self, pattern: str) -> list[str]:
+        """Find paths by a glob pattern."""
+        ...
+
+    def resolve(self, path: str) -> str:
+        """Follow symbolic links to the end, as far as there is something."""
+        ...
+
+    def read_text(self, path: str) -> str:
+        """Read a file of sysfs; empty where it cannot be read."""
         ...
 
 
@@ -231,14 +386,26 @@ class LinuxKernel:
     def mmap(self, fd: int, length: int, offset: int) -> mmap.mmap:
         return mmap.mmap(fd, length, offset=offset)
 
-    def poll(self, fd: int, timeout_s: float) -> int:
+    def poll(self, fd: int, timeout_s: float, *, events: bool = False) -> int:
         poller = select.poll()
-        poller.register(fd, select.POLLIN)
-        events = poller.poll(timeout_s * 1000)
-        return events[0][1] if events else 0
+        poller.register(fd, select.POLLIN | select.POLLPRI if events else select.POLLIN)
+        ready = poller.poll(timeout_s * 1000)
+        return ready[0][1] if ready else 0
 
     def close(self, fd: int) -> None:
         os.close(fd)
 
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
+
+    def find(self, pattern: str) -> list[str]:
+        return [str(path) for path in Path("/").glob(pattern.lstrip("/"))]
+
+    def resolve(self, path: str) -> str:
+        return os.path.realpath(path)
+
+    def read_text(self, path: str) -> str:
+        try:
+            return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 
 from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
-from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import U8, Frame
-from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo
+from veintrack.tracker.sources.decoder import MAX_PIXELS, SIZE_LIMIT, Decoder, silence
 from veintrack.tracker.sources.grey import FULL_RANGE
 
-__all__ = ["StampClock", "VideoSource", "open_video"]
+__all__ = ["StampClock", "VideoSource", "describe", "open_video", "to_pixels"]
 
 _log = logging.getLogger(__name__)
 _FALLBACK_RATE_HZ = 30
@@ -37,7 +37,14 @@ def open_video(path: str | Path, *, fps: float | None = None) -> "VideoSource":
     """
     if not Path(path).is_file():
         raise SourceNotFoundError(f"no such file: {path}")
-    return VideoSource(Path(path), fps)
+    silence()
+    # "file:" and the white list keep a name or a playlist from reaching the network.
+    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+    try:
+        container = av.open(f"file:{path}", options=options)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceUnreadableError(f"{path} is not a video file that can be read") from error
+    return VideoSource(container, str(path), fps)
 
 
 class StampClock:
@@ -77,7 +84,7 @@ class StampClock:
         return now_ns
 
 
-class VideoSource(Closing):
+class VideoSource(OneShot):
     """Frames of a video file, as FFmpeg's libraries decode them.
 
     Luma is taken as it is stored and expanded to 0 to 255 where the file keeps it at 16 to 235.
@@ -85,25 +92,27 @@ class VideoSource(Closing):
 
     Parameters
     ----------
-    path : Path
-        An existing file.
+    container : InputContainer
+        The file, open; this object closes it.
+    name : str
+        What to call it.
     fps : float, optional
         Frames per second, used only for frames that have no stamp.
+
+    Raises
+    ------
+    SourceUnreadableError
+        If it holds no video, or not one frame of it can be decoded.
     """
 
-    def __init__(self, path: Path, fps: float | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, container: av.container.InputContainer, name: str, fps: float | None = None
+    ) -> None:
+        self._container, self._name = container, name
         self._lock = threading.Lock()  # held while FFmpeg works, so that close() cannot pull
         self._closed = False  # the file away under the decoder
-        self._read = self._damaged = 0
+        self._read = 0
         self._last_stamp: int | None = None
-        # The decoder's chatter would go to stderr; what matters of it comes as an exception.
-        av.logging.set_level(None)
-        try:
-            # "file:" and the white list keep a name or a playlist from reaching the network.
-            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise SourceUnreadableError(f"{path} is not a video file that can be read") from error
         try:
             self._open(fps)
         except BaseException:
@@ -112,8 +121,9 @@ class VideoSource(Closing):
 
     def _open(self, fps: float | None) -> None:
         if not self._container.streams.video:
-            raise SourceUnreadableError(f"{self._path} holds no video")
+            raise SourceUnreadableError(f"{self._name} holds no video")
         stream = self._stream = self._container.streams.video[0]
+        self._decoder = Decoder(stream, self._name)
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or Fraction(_FALLBACK_RATE_HZ)
         if fps is not None:
@@ -123,17 +133,16 @@ class VideoSource(Closing):
         self._by_dts = self._container.format.name == "avi"
         self._clock = StampClock(stream.time_base or 1 / rate, round(10**9 / rate))
         self._pictures = self._decode()
-        try:
-            first = next(self._pictures, None)
-        except (av.FFmpegError, ValueError) as error:
-            raise SourceUnreadableError(f"{self._path}: its video cannot be decoded") from error
+        first = next(self._pictures, None)
         if first is None:
-            raise SourceUnreadableError(f"{self._path}: not one frame of it can be decoded")
+            # FFmpeg forgets a declared size that is above the limit.
+            hint = "" if stream.codec_context.width else f"; {SIZE_LIMIT}"
+            raise SourceUnreadableError(f"{self._name}: not one frame of it can be decoded{hint}")
         self._first: av.VideoFrame | None = first
         pixels = to_pixels(first)
         stamped = self._stamp(first) is not None
         self._info = SourceInfo(
-            name=str(self._path),
+            name=self._name,
             kind="video",
             live=False,
             shape_px=(pixels.shape[0], pixels.shape[1]),
@@ -150,11 +159,6 @@ class VideoSource(Closing):
     def info(self) -> SourceInfo:
         """What is known of the source."""
         return self._info
-
-    @property
-    def driver_drops(self) -> int:
-        """Nothing is ever lost from files."""
-        return 0
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self._next()) is not None:
@@ -175,14 +179,14 @@ class VideoSource(Closing):
             capture_ns = self._clock.stamp_ns(stamp)
             if self._clock.disordered == 1:
                 self._clock.disordered += 1  # say it once
-                _log.warning("%s: frame %d is no later than the one before", self._path, index)
+                _log.warning("%s: frame %d is no later than the one before", self._name, index)
             return Frame(to_pixels(picture), index, capture_ns, monotonic_ns())
 
     def _stamp(self, picture: av.VideoFrame) -> int | None:
         return picture.dts if self._by_dts else picture.pts
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Decode whatever can be decoded; count what cannot."""
+        """Decode whatever can be decoded."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -190,19 +194,9 @@ class VideoSource(Closing):
             except StopIteration:
                 return
             except av.FFmpegError:  # the file ends inside what its index promises
-                self._damaged += 1
+                self._decoder.left_out += 1
                 packet = None
-            self._damaged += packet is not None and packet.is_corrupt
-            try:
-                pictures = self._stream.codec_context.decode(packet)
-            except av.FFmpegError:
-                self._damaged += 1
-                pictures = []
-            for picture in pictures:
-                if picture.is_corrupt:
-                    self._damaged += 1
-                else:
-                    yield picture
+            yield from self._decoder.pictures(packet)
             if packet is None:
                 return
 
@@ -226,6 +220,7 @@ class VideoSource(Closing):
         if stream.duration is not None:
             length_s = stream.duration * unit
         elif self._container.duration is not None and len(self._container.streams) == 1:
+            start = 0  # Matroska's duration counts from there, whenever its first frame comes
             length_s = Fraction(self._container.duration, av.time_base)
         else:
             return Fraction(0)
@@ -239,10 +234,10 @@ class VideoSource(Closing):
             short = self._missing_s() > slack_s
         else:
             short = self._read < count and self._missing_s() > Fraction(1, 2) / self._rate
-        if not short and not self._damaged:
+        if not short and not self._decoder.left_out:
             return
         read = f"{self._read} of {count} frames" if count is not None else f"{self._read} frames"
-        raise SourceLostError(f"{self._path} is damaged or cut short: {read} could be read")
+        raise SourceLostError(f"{self._name} is damaged or cut short: {read} could be read")
 
     def close(self) -> None:
         """Close the file, as soon as the frame that is being decoded is done."""
@@ -272,7 +267,12 @@ def _is_limited(picture: av.VideoFrame) -> bool:
 def to_pixels(picture: av.VideoFrame) -> U8:
     """Take the grey levels of a decoded picture, upright, in memory of their own."""
     by_plane = _has_luma_plane(picture)
-    plane = (picture if by_plane else picture.reformat(format="gray")).planes[0]
+    try:
+        plane = (picture if by_plane else picture.reformat(format="gray")).planes[0]
+    except (av.FFmpegError, ValueError) as error:
+        raise SourceUnreadableError(
+            f"{picture.format.name} pictures cannot be made grey"
+        ) from error
     raw = np.frombuffer(cast("memoryview[int]", plane), np.uint8, plane.line_size * plane.height)
     luma: U8 = raw.reshape(plane.height, plane.line_size)[:, : plane.width]
     limited = by_plane and _is_limited(picture)

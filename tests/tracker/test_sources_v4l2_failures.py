@@ -1,0 +1,444 @@
+"""Every way in which a capture device fails its reader, and how it comes back. All faked."""
+
+import errno
+import logging
+import select
+import threading
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.tracker.v4l2_fake import MONOTONIC, MS, FakeCard, FakeKernel, grey_card, take
+from veintrack.errors import (
+    SourceLostError,
+    SourceNotFoundError,
+    SourceStalledError,
+    SourceUnreadableError,
+)
+from veintrack.tracker.frame import STREAMING
+from veintrack.tracker.sources import v4l2_abi as abi
+from veintrack.tracker.sources.persistent import PersistentSource
+from veintrack.tracker.sources.v4l2 import V4l2Source, open_v4l2
+
+BY_ID = "/dev/v4l/by-id/usb-scan-index0"
+
+
+def waits() -> bool:
+    """Somebody still does."""
+    return False
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (errno.EACCES, SourceUnreadableError, r"permission denied; run `sudo usermod -aG video"),
+        (errno.EBUSY, SourceUnreadableError, "/dev/video3 is in use by another program"),
+        (errno.ENOENT, SourceNotFoundError, "no such device: /dev/video3"),
+        (errno.EISDIR, SourceUnreadableError, "/dev/video3 is not a video device"),
+        (errno.EMFILE, SourceUnreadableError, "/dev/video3 cannot be read: Too many open files"),
+    ],
+)
+def test_a_refused_opening_says_what_helps(code: int, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        open_v4l2("3", kernel=FakeKernel(FakeCard(open_error=code)))
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        (abi.VIDIOC_S_FMT, errno.EBUSY, "is in use by another program"),
+        (abi.VIDIOC_REQBUFS, errno.EBUSY, "is in use by another program"),
+        (abi.VIDIOC_STREAMON, errno.EBUSY, "is in use by another program"),
+        (abi.VIDIOC_STREAMON, errno.ENOSPC, "the USB link has no room for these pictures"),
+        (abi.VIDIOC_QUERYCAP, errno.ENOTTY, "/dev/video3 is not a video device"),
+        (abi.VIDIOC_QUERYCAP, errno.EINVAL, "/dev/video3 is not a video device"),
+    ],
+)
+def test_a_device_that_refuses_is_closed_again(request_: int, code: int, message: str) -> None:
+    card = FakeCard(fail={request_: code})
+    with pytest.raises(SourceUnreadableError, match=message):
+        open_v4l2("3", kernel=FakeKernel(card))
+    assert not card.is_open
+
+
+@pytest.mark.parametrize(
+    ("caps", "message"),
+    [
+        (abi.CAP_META_CAPTURE | abi.CAP_STREAMING, "carries metadata only; its pictures come from"),
+        (abi.CAP_VIDEO_CAPTURE_MPLANE | abi.CAP_STREAMING, "multi-planar pictures, which are not"),
+        (abi.CAP_STREAMING, "does not capture"),
+        (abi.CAP_VIDEO_CAPTURE, "cannot stream into mapped buffers"),
+    ],
+)
+def test_a_node_without_pictures_says_so(caps: int, message: str) -> None:
+    with pytest.raises(SourceUnreadableError, match=rf"/dev/video3 \(Scan Converter\) .*{message}"):
+        open_v4l2("3", kernel=FakeKernel(FakeCard(device_caps=caps)))
+
+
+def test_a_device_without_a_readable_format_lists_what_it_offers() -> None:
+    with pytest.raises(SourceUnreadableError, match="offers H264, S561; readable are GREY"):
+        open_v4l2("3", kernel=FakeKernel(FakeCard(formats=("H264", "S561"))))
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [(0, "is its input connected and switched on"), (abi.INPUT_NO_SIGNAL, "no signal at the")],
+)
+def test_a_device_that_delivers_nothing_is_not_opened(status: int, why: str) -> None:
+    card = FakeCard(input_status=status)
+    with pytest.raises(SourceUnreadableError, match=rf"no picture came within 5 s: {why}"):
+        open_v4l2("3", kernel=FakeKernel(card))
+    assert not card.is_open
+
+
+def test_a_stall_ends_the_source_after_half_a_second() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        next(frames)
+        before_ns = card.now_ns
+        with pytest.raises(SourceStalledError, match=r"/dev/video3: no frame for 0\.5 s"):
+            next(frames)
+    assert card.now_ns - before_ns == pytest.approx(500 * MS, abs=100 * MS)
+    assert not card.is_open
+
+
+def test_two_lost_frames_of_a_slow_source_are_a_gap_and_three_a_stall() -> None:
+    card = FakeCard(formats=("GREY",), period=(1, 5))
+    card.add(0)
+    card.add(1)
+    card.add(4, after_ms=610)  # a little late, too
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        assert [next(frames).index for _ in range(2)] == [0, 3]
+        assert source.driver_drops == 2
+        with pytest.raises(SourceStalledError, match=r"no frame for 0\.7 s"):
+            next(frames)
+
+
+def test_frames_that_wait_for_a_process_that_was_stopped_are_no_stall() -> None:
+    card = grey_card([1, 2, 3])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        next(frames)
+        card.now_ns += 60_000 * MS
+        assert [next(frames).index for _ in range(2)] == [1, 2]
+
+
+def test_the_time_for_which_a_process_was_stopped_is_no_waiting() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        next(frames)
+
+        def stopped() -> None:
+            card.now_ns += 60_000 * MS
+            card.on_empty = lambda: None
+            card.add(2, after_ms=300)
+
+        card.on_empty = stopped
+        assert next(frames).index == 1
+
+
+def test_a_source_that_was_lost_ends_when_it_is_read_again() -> None:
+    card = grey_card([])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        card.gone = True
+        with pytest.raises(SourceLostError):
+            list(source)
+        assert list(source) == []
+
+
+def test_nothing_but_damaged_frames_is_a_stall() -> None:
+    card = grey_card([1])
+    for sequence in range(2, 40):
+        card.add(sequence, flags=MONOTONIC | abi.BUF_FLAG_ERROR)
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        with pytest.raises(SourceStalledError, match=r"nothing but damaged frames for 0\.5 s"):
+            take(source, 2)
+        assert source.damaged == 13
+
+
+def test_unplugging_ends_the_source_at_once_and_closes_the_device() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        next(frames)
+        card.gone = True
+        before_ns = card.now_ns
+        with pytest.raises(SourceLostError, match="/dev/video3: the device was unplugged"):
+            next(frames)
+        assert card.now_ns == before_ns
+        assert not card.is_open
+
+
+def test_a_failing_device_ends_the_source_instead_of_spinning() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        card.fail[abi.VIDIOC_DQBUF] = errno.EIO
+        with pytest.raises(SourceLostError, match="the device failed"):
+            next(iter(source))
+    assert not card.is_open
+
+
+def test_a_device_that_reports_an_error_and_has_no_frame_ends_the_source() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        card.fail[abi.VIDIOC_DQBUF] = errno.EAGAIN
+        card.poll = lambda *_: select.POLLERR  # type: ignore[method-assign]
+        with pytest.raises(SourceLostError, match="the device failed"):
+            next(iter(source))
+    assert not card.is_open
+
+
+def test_another_signal_at_the_input_ends_the_source_and_reopening_takes_it() -> None:
+    card = grey_card([1, 2])
+    card.signal_px, card.has_events = (8, 4), True
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        next(frames)
+        card.signal_px, card.events = (6, 5), 2
+        before_ns = card.now_ns
+        with pytest.raises(SourceLostError, match="the device changed its picture to 6x5"):
+            next(frames)
+        assert card.now_ns == before_ns
+        assert not card.is_open
+        card.add(0, bytes(30))
+        card.size_px = (6, 5)
+        with source.reopen(waits) as again:
+            assert again.info.shape_px == (5, 6)
+    assert card.set_for_px == (6, 5)
+
+
+def test_an_input_that_cannot_be_set_up_for_its_signal_is_not_lost_again_and_again() -> None:
+    card = grey_card([1])
+    card.signal_px, card.set_for_px = (6, 5), (8, 4)
+    card.fail[abi.VIDIOC_S_DV_TIMINGS] = errno.EINVAL
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        assert len(take(source, 1)) == 1
+
+
+def test_another_picture_without_an_event_is_noticed_by_its_buffers() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        next(frames)
+        card.add(2, bytes(24))
+        card.size_px = (6, 4)
+        with pytest.raises(SourceLostError, match="the device changed its picture to 6x4"):
+            next(frames)
+
+
+def test_compressed_pictures_of_another_size_are_damaged() -> None:
+    def jpeg(width: int) -> bytes:
+        return cv2.imencode(".jpg", np.full((4, width), 90, np.uint8))[1].tobytes()
+
+    card = FakeCard(formats=("MJPG",), row_padding=500)
+    for sequence, content in enumerate((jpeg(8), jpeg(8), jpeg(16), b"no picture", jpeg(8))):
+        card.add(sequence, content)
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        assert [f.driver_sequence for f in take(source, 2)] == [1, 4]
+        assert source.damaged == 2
+
+
+@pytest.mark.parametrize(
+    ("lose", "why"),
+    [
+        ({"signal_error": errno.ENOLINK}, "no signal at the input"),
+        ({"signal_error": errno.ENOLCK}, "the signal at the input is unstable"),
+        ({"signal_error": errno.ERANGE}, "the signal at the input is one that the device cannot"),
+        ({"signal_px": None, "input_status": abi.INPUT_NO_SIGNAL}, "no signal at the input"),
+        ({"signal_px": None, "input_status": abi.INPUT_NO_POWER}, "is switched off"),
+    ],
+)
+def test_a_lost_signal_is_told_though_frames_keep_coming(
+    lose: dict[str, int], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = grey_card(list(range(1, 80)))
+    card.signal_px = (8, 4)
+    with open_v4l2("3", kernel=FakeKernel(card)) as source, caplog.at_level(logging.WARNING):
+        take(source, 1)
+        assert source.no_signal == ""
+        for name, value in lose.items():
+            setattr(card, name, value)
+        take(source, 26)
+        assert why in source.no_signal
+        assert source.state is STREAMING
+        card.signal_px, card.signal_error, card.input_status = (8, 4), 0, 0
+        take(source, 26)
+        assert source.no_signal == ""
+    assert [record.getMessage().count(why) for record in caplog.records] == [1, 0]
+    assert "the signal is back" in caplog.text
+
+
+def test_what_is_at_the_input_is_asked_once_a_second() -> None:
+    card = grey_card(list(range(1, 101)))
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        before = card.requests.count(abi.VIDIOC_QUERY_DV_TIMINGS)
+        take(source, 100)
+        assert card.requests.count(abi.VIDIOC_QUERY_DV_TIMINGS) - before in (3, 4)
+
+
+def test_priority_and_controls_are_left_alone() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        take(source, 1)
+    changing = {abi.VIDIOC_S_FMT, abi.VIDIOC_S_PARM, abi.VIDIOC_S_DV_TIMINGS}
+    numbers = {request & 0xFF for request in card.requests if request not in changing}
+    assert not numbers & {28, 68, 72}  # VIDIOC_S_CTRL, S_PRIORITY, S_EXT_CTRLS
+
+
+def unplugged(name: str, kernel: FakeKernel) -> Callable[[], V4l2Source]:
+    """Open a source, lose it, and give what opens it again."""
+    source = open_v4l2(name, kernel=kernel)
+    card = kernel.cards[kernel.resolve(source.identity.path)]
+    card.gone = True
+    with pytest.raises(SourceLostError):
+        list(source)
+    card.gone = False
+    for sequence in range(3):
+        card.add(sequence)
+    return lambda: source.reopen(waits)
+
+
+def test_two_cards_that_swap_their_numbers_are_not_confused() -> None:
+    own, other = grey_card([]), grey_card([])
+    own.bus, other.bus = "usb-1.2", "usb-1.3"
+    kernel = FakeKernel({"/dev/video0": own, "/dev/video1": other})
+    source = open_v4l2("0", kernel=kernel)
+    own.gone = True
+    with pytest.raises(SourceLostError):
+        list(source)
+    own.gone = False
+    own.add(0)
+    kernel.cards = {"/dev/video0": other, "/dev/video1": own}
+    with source.reopen(waits) as again:
+        assert (again.identity.path, again.identity.bus) == ("/dev/video1", "usb-1.2")
+        assert (again.info.name, own.is_open, other.is_open) == ("0", True, False)
+
+
+def test_another_card_in_the_old_place_is_not_taken() -> None:
+    kernel = FakeKernel({"/dev/video0": grey_card([])})
+    reopen = unplugged("0", kernel)
+    kernel.cards["/dev/video0"].card = "Web Camera"
+    with pytest.raises(
+        SourceNotFoundError,
+        match=r"Scan Converter \(usb-1.2\) is not there; there is /dev/video0 Web Camera",
+    ):
+        reopen()
+    assert not kernel.cards["/dev/video0"].is_open
+
+
+def test_a_card_that_changes_between_looking_and_opening_is_not_taken() -> None:
+    own, other = grey_card([]), grey_card([0])
+    kernel = FakeKernel({"/dev/video0": own})
+    reopen = unplugged("0", kernel)
+    other.bus = "usb-7"
+    closing = own.close
+
+    def swap() -> None:
+        closing()
+        kernel.cards["/dev/video0"] = other
+
+    own.close = swap  # type: ignore[method-assign]
+    with pytest.raises(SourceNotFoundError, match=r"is not there; /dev/video0 is .*usb-7"):
+        reopen()
+    assert not other.is_open
+    assert abi.VIDIOC_S_FMT not in other.requests
+
+
+def test_a_link_is_followed_to_wherever_the_card_is_now() -> None:
+    own = grey_card([])
+    kernel = FakeKernel({"/dev/video0": own}, {BY_ID: "/dev/video0"})
+    reopen = unplugged(BY_ID, kernel)
+    own.bus = "usb-4.1"  # another socket
+    kernel.cards = {"/dev/video5": own}
+    kernel.links[BY_ID] = "/dev/video5"
+    with reopen() as again:
+        assert again.identity.path == "/dev/video5"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(errno.EACCES, "permission denied; run `sudo usermod"), (errno.EBUSY, "in use by another")],
+)
+def test_a_card_that_may_not_be_opened_again_says_why(code: int, message: str) -> None:
+    kernel = FakeKernel(grey_card([]))
+    reopen = unplugged("3", kernel)
+    kernel.cards["/dev/video3"].open_error = code
+    with pytest.raises(SourceUnreadableError, match=f"/dev/video3.*{message}"):
+        reopen()
+
+
+def test_reopening_ends_soon_when_nobody_waits_any_more() -> None:
+    card = grey_card([])
+    kernel = FakeKernel(card)
+    source = open_v4l2("3", kernel=kernel)
+    with pytest.raises(SourceStalledError):
+        list(source)
+    looks: list[int] = []
+
+    def cancelled() -> bool:
+        looks.append(card.now_ns)
+        return len(looks) > 3
+
+    with pytest.raises(SourceUnreadableError, match="nobody waits for a picture any more"):
+        source.reopen(cancelled)
+    assert max(np.diff(looks)) <= 100 * MS
+    assert not card.is_open
+
+
+def test_a_persistent_source_goes_on_with_the_card_that_came_back() -> None:
+    card = grey_card([1, 2])
+    kernel = FakeKernel(card)
+
+    def come_back() -> None:
+        card.gone = False
+        card.add(0)
+        card.add(1)
+        card.on_empty = lambda: None
+
+    def vanish() -> None:
+        card.gone, card.on_empty = True, lambda: None
+        threading.Timer(0.05, come_back).start()
+
+    card.on_empty = vanish
+    with PersistentSource(open_v4l2("3", kernel=kernel), 5.0) as source:
+        frames = iter(source)
+        assert [next(frames).index for _ in range(3)] == [0, 1, 2]
+        assert source.outages == 1
+    assert not card.is_open
+
+
+def test_closing_while_a_frame_is_awaited_ends_the_iteration() -> None:
+    waiting = threading.Event()
+    card = grey_card([1])
+    source = open_v4l2("3", kernel=FakeKernel(card))
+
+    def close_then() -> None:
+        waiting.wait(5)
+        source.close()
+
+    closer = threading.Thread(target=close_then)
+
+    def someone_waits() -> None:
+        card.now_ns -= 100 * MS  # time stands still, so that only close() can end it
+        waiting.set()
+
+    card.on_empty = someone_waits
+    closer.start()
+    assert len(list(source)) == 1
+    closer.join(5)
+    assert not card.is_open
+    source.close()
+
+
+def test_a_picture_that_an_error_still_holds_does_not_keep_the_device_open() -> None:
+    card = grey_card([1])
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        held = np.frombuffer(card.memories.pop(), np.uint8)
+        source.close()
+    assert not card.is_open
+    assert held.size
