@@ -1,6 +1,7 @@
 """A folder, a glob pattern or a single file of still pictures."""
 
 import glob
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic_ns
@@ -11,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
-from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame
 from veintrack.tracker.naturalorder import natural_key
 from veintrack.tracker.sources import IMAGE_SUFFIXES
-from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo
 from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
 
 __all__ = ["DEFAULT_RATE_HZ", "ImageSource", "open_images"]
 
 DEFAULT_RATE_HZ = 30.0
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def open_images(source: str | Path, *, fps: float | None = None) -> "ImageSource":
@@ -67,13 +68,34 @@ def _pictures(paths: list[Path]) -> list[Path]:
 def _decode(path: Path) -> NDArray[Any] | None:
     """Read one picture as it is stored; None where it cannot be read."""
     try:
-        data = np.fromfile(path, np.uint8)  # cv2 itself cannot open every path
-        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        data = path.read_bytes()  # cv2 itself cannot open every path
+        if not data or _is_damaged_png(data):
+            return None
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (OSError, cv2.error):
         return None
 
 
-class ImageSource(Closing):
+def _is_damaged_png(data: bytes) -> bool:
+    """Tell whether a PNG is cut short or differs from its check sums (ISO/IEC 15948, 5.3).
+
+    Asked before it is decoded: libpng would write what it finds to the terminal.
+    """
+    at = len(_PNG)
+    if data[:at] != _PNG:
+        return False
+    while len(data) >= at + 12:
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return True
+        if kind == b"IEND":
+            return False
+        at = end + 4
+    return True
+
+
+class ImageSource(OneShot):
     """Still pictures in natural order, a fixed time apart.
 
     Parameters
@@ -119,11 +141,6 @@ class ImageSource(Closing):
     def info(self) -> SourceInfo:
         """What is known of the source."""
         return self._info
-
-    @property
-    def driver_drops(self) -> int:
-        """Nothing is ever lost from files."""
-        return 0
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._files):
