@@ -169,6 +169,37 @@ def test_a_turned_video_stands_upright(tmp_path: Path) -> None:
     assert source.info.notes[-1] == "turned by 90 degrees anticlockwise, as the file asks"
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_reordered_frames_keep_their_own_irregular_times(suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    times = np.cumsum(rng.integers(5, 90, 40)) + 700  # the first is not 0 either
+    path = tmp_path / f"a{suffix}"
+    reordered = False
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "b-adapt": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for index, time_ms in enumerate(times.tolist()):
+            pixels = np.full((48, 64), 40 + 4 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, "gray").reformat(format="yuv420p")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            packets = stream.encode(frame)
+            reordered |= any(packet.pts != packet.dts for packet in packets)
+            container.mux(packets)
+        packets = stream.encode()
+        reordered |= any(packet.pts != packet.dts for packet in packets)
+        container.mux(packets)
+    assert reordered
+    with open_source(path) as source:
+        frames = list(source)
+    assert [f.index for f in frames] == list(range(40))
+    stamps = [f.capture_ns / MS for f in frames]
+    assert stamps == pytest.approx((times - times[0]).tolist(), abs=0.1)
+    levels = [int(f.pixels[20, 20]) for f in frames]
+    assert levels == sorted(levels)
+    assert levels[-1] - levels[0] > 140
+
+
 def test_an_edit_list_is_no_truncation(tmp_path: Path) -> None:
     trimmed = encode(tmp_path / "a.mp4", times_ms=[40 * i - 100 for i in range(10)])
     with open_source(trimmed) as source:
