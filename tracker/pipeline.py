@@ -1,7 +1,7 @@
 """The main loop: frames in, results out. Threads only at its two ends.
 
-A reader thread takes frames from the source and leaves them in a mailbox; this loop, on the
-caller's thread, segments, detects and tracks them one by one; where frames come from a file, and
+A reader (:mod:`veintrack.tracker.reader`) takes frames from the source; this loop, on the caller's
+thread, segments, detects and tracks them one by one; where frames come from a file, and
 the engine has several slots, the next ones are in work meanwhile. Sinks write on threads of their
 own (:mod:`veintrack.tracker.sinks`).
 """
@@ -11,9 +11,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from veintrack.errors import EngineError
 from veintrack.tracker.detect import DetectSettings, detect
@@ -31,20 +31,18 @@ from veintrack.tracker.frame import (
 )
 from veintrack.tracker.framing import Framing, Place
 from veintrack.tracker.grid import fit
-from veintrack.tracker.mailbox import Mailbox
 from veintrack.tracker.picture import Look, PictureWatch
+from veintrack.tracker.reader import Arrived, Reader
 from veintrack.tracker.segment import GridSegmenter, InWork
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import VeinTracker
 
 __all__ = ["Pipeline", "PipelineSettings", "slots_for"]
 
-_READ_AHEAD = 4  # frames decoded ahead of the network, for files
 _HELD = 64  # frames of a file's first second held back at most, until the scan area is known
 _POLL_S = 0.1  # how often, while no frame comes, the source's state is looked at, and stopping
 _SHOWING = (PictureState.GOOD, PictureState.FROZEN)  # ultrasound; else there is nothing to find
 _UNJUDGED = Look(PictureState.GOOD, ())
-_JOIN_S = 0.5  # a reader that is stuck in a library is left to itself after this long
 _GLANCE_S = 1e-3  # how soon an answer is seen while no frame comes
 
 
@@ -95,19 +93,10 @@ class PipelineSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrived:
-    """A frame that the source delivered."""
-
-    frame: Frame
-    read_ns: int
-    put_ns: int  # perf_counter
-
-
-@dataclass(frozen=True, slots=True)
 class _Begun:
     """A frame whose inference was started."""
 
-    arrived: _Arrived
+    arrived: Arrived
     place: Place
     look: Look
     work: InWork
@@ -160,8 +149,8 @@ class Pipeline:
         self.newest_only = slots_for(live=source.info.live, pace=self.settings.pace) == 1
         # What is newest is answered before anything newer is looked at.
         self._in_work = 1 if self.newest_only else segmenter.slots
-        self._mailbox: Mailbox[_Arrived] = Mailbox(
-            capacity=1 if self.newest_only else _READ_AHEAD, newest_only=self.newest_only
+        self._reader = Reader(
+            source, newest_only=self.newest_only, realtime=self.settings.pace == "realtime"
         )
         self._stopping = threading.Event()
         self._framing = Framing(self.settings.crop, source.info.scan_area_px)
@@ -170,17 +159,16 @@ class Pipeline:
         self._region: Region | None = None
         self._last: FrameResult | None = None
         self._failure: Exception | None = None
-        self._reader_cpu_ns = 0
 
     @property
     def reader_cpu_ns(self) -> int:
         """Processor time of the thread that reads the source, up to the last frame it delivered."""
-        return self._reader_cpu_ns
+        return self._reader.cpu_ns
 
     @property
     def drops(self) -> int:
         """Frames that arrived while the network was busy and were passed over."""
-        return self._mailbox.dropped
+        return self._reader.dropped
 
     @property
     def region(self) -> Region | None:
@@ -192,33 +180,12 @@ class Pipeline:
         self._stopping.set()
 
     def __iter__(self) -> Iterator[FrameResult]:
-        reader = threading.Thread(target=self._read, name="veintrack-reader", daemon=True)
-        reader.start()
+        self._reader.start()
         try:
             yield from self._results()
         finally:
             self._stopping.set()
-            self._mailbox.close()
-            self._source.close()
-            reader.join(_JOIN_S)
-
-    def _read(self) -> None:
-        """Fill the mailbox from the source; runs on the reader thread."""
-        take_turns = _pacer() if self.settings.pace == "realtime" else None
-        asked_ns = time.perf_counter_ns()
-        try:
-            for frame in self._source:
-                read_ns = time.perf_counter_ns() - asked_ns
-                due = take_turns(frame, self._stopping) if take_turns else frame
-                arrived = _Arrived(due, read_ns, time.perf_counter_ns())
-                self._reader_cpu_ns = time.thread_time_ns()
-                if self._stopping.is_set() or not self._mailbox.put(arrived):
-                    return
-                asked_ns = time.perf_counter_ns()
-        except Exception as error:  # handed to the thread that iterates, which raises it
-            self._mailbox.fail(error)
-        else:
-            self._mailbox.close()
+            self._reader.close()
 
     def _results(self) -> Iterator[FrameResult]:
         begun: deque[_Begun] = deque()
@@ -245,7 +212,7 @@ class Pipeline:
         if self._failure is not None:
             raise self._failure
 
-    def _frames(self, begun: Collection[object]) -> Iterator[_Arrived | SourceState | None]:
+    def _frames(self, begun: Collection[object]) -> Iterator[Arrived | SourceState | None]:
         """Take frames until they end; where none comes, the source's state if it fails, or None.
 
         What went wrong is kept until all before it are answered.
@@ -253,7 +220,7 @@ class Pipeline:
         taken, first_ns = 0, None
         while not self._stopping.is_set() and taken != self.settings.max_frames:
             try:
-                arrived = self._mailbox.take(_GLANCE_S if begun else _POLL_S)
+                arrived = self._reader.take(_GLANCE_S if begun else _POLL_S)
             except queue.Empty:
                 if self._source.info.live and self._is_over(first_ns, time.monotonic_ns()):
                     return
@@ -277,13 +244,13 @@ class Pipeline:
         return limit_s is not None and first_ns is not None and now_ns - first_ns >= limit_s * 1e9
 
     def _ahead(
-        self, arrivals: Iterator[_Arrived | SourceState | None]
-    ) -> Iterator[_Arrived | SourceState | None]:
+        self, arrivals: Iterator[Arrived | SourceState | None]
+    ) -> Iterator[Arrived | SourceState | None]:
         """Hold a file's first second back until the scan area is known from it."""
         if self._framing.searches and not self.newest_only:
-            held: list[_Arrived] = []
+            held: list[Arrived] = []
             for arrived in arrivals:
-                if isinstance(arrived, _Arrived):
+                if isinstance(arrived, Arrived):
                     held.append(arrived)
                     enough = self._framing.shown_enough(held[0].frame, arrived.frame)
                     if enough or len(held) == _HELD:
@@ -292,7 +259,7 @@ class Pipeline:
             yield from held
         yield from arrivals
 
-    def _begin(self, arrived: _Arrived) -> _Begun:
+    def _begin(self, arrived: Arrived) -> _Begun:
         frame = arrived.frame
         begun_ns = time.monotonic_ns()
         place = self._framing.place(frame, usable=self._picture in _SHOWING)
@@ -392,18 +359,3 @@ def slots_for(*, live: bool, pace: str) -> int | None:
     One where the newest frame counts, as many as keep the device busy where all of them do.
     """
     return 1 if live or pace == "realtime" else None
-
-
-def _pacer() -> Callable[[Frame, threading.Event], Frame]:
-    """Hand frames out at the times they were taken, counted from the first."""
-    start_ns: int | None = None
-
-    def take_turns(frame: Frame, stopping: threading.Event) -> Frame:
-        nonlocal start_ns
-        if start_ns is None:
-            start_ns = time.monotonic_ns() - frame.capture_ns
-        due_ns = start_ns + frame.capture_ns
-        stopping.wait(max(0, due_ns - time.monotonic_ns()) * 1e-9)
-        return replace(frame, arrival_ns=due_ns)
-
-    return take_turns
