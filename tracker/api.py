@@ -1,6 +1,7 @@
 """The Python interface to the whole line: ``veintrack.track``."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from veintrack.engines.model import DEFAULT_MODEL
 from veintrack.tracker.frame import FrameResult, Region
@@ -14,7 +15,7 @@ __all__ = ["track"]
 
 def track(
     source: Source,
-    model: str | Segmenter = DEFAULT_MODEL,
+    model: str | Path | Segmenter = DEFAULT_MODEL,
     *,
     engine: str = "auto",
     precision: str = "auto",
@@ -31,12 +32,12 @@ def track(
     source : Source
         From :func:`veintrack.open_source`. It is read to its end, or until iteration stops, and
         closed then.
-    model : str or Segmenter
+    model : str, Path or Segmenter
         Name of a shipped model, path of a model file, or an open segmenter, which stays open.
     engine, precision, device : str
         As for :func:`veintrack.load_segmenter`.
     crop : str or tuple of int
-        ``auto`` finds the scan area in the first frame, ``none`` looks at the whole frame, or
+        ``auto`` finds the scan area in the first second, ``none`` looks at the whole frame, or
         ``(x, y, width, height)`` in px.
     pace : str
         ``asap``: every frame of a file. ``realtime``: at the times they were taken, the newest
@@ -49,23 +50,25 @@ def track(
     Yields
     ------
     FrameResult
-        One for each frame that was processed, in order.
+        One for each frame that was processed, in order. From a live source that was opened with
+        ``on_lost="wait"``, also some between frames while it is lost: their
+        :attr:`~veintrack.tracker.frame.FrameResult.fresh` is False.
 
     Raises
     ------
     VeintrackError
         At once if the model or engine cannot be had; while iterating, if the source fails.
     """
-    own = isinstance(model, str)
+    own = isinstance(model, (str, Path))
     segmenter = (
         load_segmenter(
-            model,
+            str(model),
             engine=engine,
             precision=precision,
             device=device,
             slots=slots_for(live=source.info.live, pace=pace),
         )
-        if isinstance(model, str)
+        if isinstance(model, (str, Path))
         else model
     )
     pipeline = Pipeline(

@@ -342,6 +342,7 @@ class Pipeline:
             last.scan_area_px,
             last.scan_area_settled,
             source=state,
+            picture=last.picture,
             between_ns=now_ns,
         )
         yield self._last

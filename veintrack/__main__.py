@@ -1,5 +1,6 @@
 """``python -m veintrack`` and the ``veintrack`` command."""
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -7,6 +8,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, at any time
     from veintrack.tracker.cli.app import run
 
     return run(sys.argv[1:])

@@ -19,7 +19,7 @@ from veintrack.tracker.sources.base import LiveSource
 __all__ = ["PersistentSource"]
 
 log = logging.getLogger(__name__)
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0  # between two tries; each doubles the wait
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 1.0  # between two tries; each doubles the wait
 
 
 class PersistentSource(Closing):

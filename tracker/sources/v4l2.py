@@ -322,7 +322,10 @@ class V4l2Source(Closing):
             If it cannot be opened or delivers no picture.
         """
         path = find_again(self.identity, self._request.name, self._kernel)
-        return _open(self._request, path, self._kernel, cancelled, earlier=self)
+        found = _open(self._request, path, self._kernel, cancelled, earlier=self)
+        if found.identity.bus != self.identity.bus:
+            log.warning("%s is in another socket than before: %s", path, found.identity.bus)
+        return found
 
     def close(self) -> None:
         """Close the device; the iteration ends within a tenth of a second."""
