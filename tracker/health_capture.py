@@ -5,6 +5,7 @@ A device is only asked, never set, unless its pace is measured.
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.health import (
     BROKEN,
     MISSING,
@@ -31,7 +33,7 @@ from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.v4l2_link import usb_link
 from veintrack.tracker.sources.v4l2_modes import Mode, current_mode, list_modes
 
-__all__ = ["answer_within", "capture_checks", "holders"]
+__all__ = ["answer_within", "capture_checks", "check_device", "holders"]
 
 _T = TypeVar("_T")
 Measure = Callable[[str], Pace]
@@ -42,6 +44,7 @@ _JOIN_GROUP = "sudo usermod -aG video $USER   # then log in again"
 _REPLUG = "unplug it and plug it in again; sudo dmesg | tail   # says why"
 _LATE = 0.9  # below so much of the rate that the driver says, something slows the device
 _DELETED = " (deleted)"  # what the system adds to the name of a file that is gone
+_VIDEO_MAJOR = 81  # of device nodes (devices.txt of the kernel)
 _VIDEO_CLASS = "0e"  # of a USB interface
 
 _CAP_VIDEO_OUTPUT = 0x00000002 | 0x00002000  # single and multi-planar
@@ -80,14 +83,10 @@ def capture_checks(
     measure : callable, optional
         Opens a device that captures, and measures its pace.
     """
-    found = sorted((places.root / "dev").glob("video*"), key=lambda node: natural_key(node.name))
+    found = _nodes(places)
     nodes = found if only is None else [_node(places, only)]
     if not found:
         yield from look("video devices", partial(_without_devices, places))
-    elif only is not None and not nodes[0].exists():
-        there = ", ".join(map(str, found))
-        yield Check(only, MISSING, "no such device", f"name one of {there}")
-        return
     yield from look("v4l2loopback", partial(_loopback, places))
     held = holders(places)
     for node in nodes if found else ():
@@ -97,6 +96,39 @@ def capture_checks(
         gone = f"/dev/{name.removesuffix(_DELETED)}"
         detail = f"gone, but open in {', '.join(held[name])}: its card gets another number"
         yield Check(gone, OK, detail, "end that program, and plug the card in again")
+
+
+def check_device(places: Places, source: str) -> None:
+    """Refuse what is no video device, before anything is looked at.
+
+    Parameters
+    ----------
+    places : Places
+        Where the devices are.
+    source : str
+        As the user named it: ``0``, ``/dev/video0`` or ``/dev/v4l/by-id/...``.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is none of that name.
+    SourceUnreadableError
+        If it is something else.
+    """
+    node, nodes = _node(places, source), _nodes(places)
+    there = f"video devices here: {' '.join(map(str, nodes)) or 'none'}"
+    try:
+        device = node.stat()
+    except OSError as error:
+        raise SourceNotFoundError(f"no such device: {source} ({there})") from error
+    is_video = stat.S_ISCHR(device.st_mode) and os.major(device.st_rdev) == _VIDEO_MAJOR
+    if node not in nodes and not is_video:
+        raise SourceUnreadableError(f"{source} is not a video device ({there})")
+
+
+def _nodes(places: Places) -> list[Path]:
+    """Find the video devices, in the order of their numbers."""
+    return sorted((places.root / "dev").glob("video*"), key=lambda node: natural_key(node.name))
 
 
 def _node(places: Places, source: str) -> Path:

@@ -39,12 +39,17 @@ class Mailbox(Generic[T]):
         self._items: deque[T] = deque()
         self._closed = False
         self._error: BaseException | None = None
-        self._dropped = 0
+        self._dropped = self._dropped_before = 0
 
     @property
     def dropped(self) -> int:
         """Items that were overwritten before anyone took them."""
         return self._dropped
+
+    @property
+    def dropped_before(self) -> int:
+        """Those of them that were older than the item taken last."""
+        return self._dropped_before
 
     def put(self, item: T) -> bool:
         """Store `item`; while full, overwrite the oldest or wait, as chosen at the start.
@@ -89,6 +94,7 @@ class Mailbox(Generic[T]):
                     raise self._error
                 return None
             item = self._items.popleft()
+            self._dropped_before = self._dropped
             # Waking a thread costs more than storing an item: let it store several in one go.
             if len(self._items) <= self._capacity // 2:
                 self._changed.notify_all()

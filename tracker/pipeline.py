@@ -8,7 +8,6 @@ own (:mod:`veintrack.tracker.sinks`).
 
 import math
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from veintrack.errors import EngineError
 from veintrack.tracker.detect import DetectSettings, detect
 from veintrack.tracker.frame import (
+    STREAMING,
     U8,
     Detection,
     Frame,
@@ -43,6 +43,7 @@ _HELD = 64  # frames of a file's first second held back at most, until the scan 
 _POLL_S = 0.1  # how often, while no frame comes, the source's state is looked at, and stopping
 _SHOWING = (PictureState.GOOD, PictureState.FROZEN)  # ultrasound; else there is nothing to find
 _UNJUDGED = Look(PictureState.GOOD, ())
+_REPEAT_NS = 1_000_000_000  # how often a source that is lost is told of again
 _GLANCE_S = 1e-3  # how soon an answer is seen while no frame comes
 
 
@@ -93,6 +94,14 @@ class PipelineSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class _Gap:
+    """No frame, as the source fails or failed; `until_ns` is the next frame's time, if known."""
+
+    source: SourceState
+    until_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Begun:
     """A frame whose inference was started."""
 
@@ -110,8 +119,8 @@ class Pipeline:
     """Segment, detect and track a source's frames; iterate once for the results.
 
     While a live source is lost, results go on without frames (:attr:`FrameResult.fresh` is False)
-    for as long as there are tracks to predict. The pipeline uses what it is given and closes none
-    of it.
+    for as long as there are tracks to predict, and once a second after that. The source is closed
+    at the end of the iteration; segmenter and tracker stay open.
 
     Parameters
     ----------
@@ -152,12 +161,14 @@ class Pipeline:
         self._reader = Reader(
             source, newest_only=self.newest_only, realtime=self.settings.pace == "realtime"
         )
-        self._stopping = threading.Event()
+        self._stopping = False  # a plain flag: signal handlers set it
+        self._drops = 0
         self._framing = Framing(self.settings.crop, source.info.scan_area_px)
         self._watch = PictureWatch()
         self._picture = PictureState.GOOD
         self._region: Region | None = None
         self._last: FrameResult | None = None
+        self._told = STREAMING  # the last outage that a result told of
         self._failure: Exception | None = None
 
     @property
@@ -167,8 +178,8 @@ class Pipeline:
 
     @property
     def drops(self) -> int:
-        """Frames that arrived while the network was busy and were passed over."""
-        return self._reader.dropped
+        """Frames passed over, as the network was busy, up to the last one that was looked at."""
+        return self._drops
 
     @property
     def region(self) -> Region | None:
@@ -177,21 +188,21 @@ class Pipeline:
 
     def stop(self) -> None:
         """End the iteration after the frame in work. Safe from any thread or signal handler."""
-        self._stopping.set()
+        self._stopping = True
 
     def __iter__(self) -> Iterator[FrameResult]:
         self._reader.start()
         try:
             yield from self._results()
         finally:
-            self._stopping.set()
+            self._stopping = True
             self._reader.close()
 
     def _results(self) -> Iterator[FrameResult]:
         begun: deque[_Begun] = deque()
         try:
             for arrived in self._ahead(self._frames(begun)):
-                if isinstance(arrived, SourceState):
+                if isinstance(arrived, _Gap):
                     yield from self._coast(arrived)
                 elif arrived is not None:
                     try:
@@ -212,20 +223,21 @@ class Pipeline:
         if self._failure is not None:
             raise self._failure
 
-    def _frames(self, begun: Collection[object]) -> Iterator[Arrived | SourceState | None]:
+    def _frames(self, begun: Collection[object]) -> Iterator[Arrived | _Gap | None]:
         """Take frames until they end; where none comes, the source's state if it fails, or None.
 
         What went wrong is kept until all before it are answered.
         """
-        taken, first_ns = 0, None
-        while not self._stopping.is_set() and taken != self.settings.max_frames:
+        taken, first_ns, begun_ns = 0, None, time.monotonic_ns()
+        while not self._stopping and taken != self.settings.max_frames:
             try:
                 arrived = self._reader.take(_GLANCE_S if begun else _POLL_S)
             except queue.Empty:
-                if self._source.info.live and self._is_over(first_ns, time.monotonic_ns()):
+                since_ns = begun_ns if first_ns is None else first_ns
+                if self._source.info.live and self._is_over(since_ns, time.monotonic_ns()):
                     return
                 state = self._source.state
-                yield None if begun or state.signal is Signal.STREAMING else state
+                yield None if begun or state.signal is Signal.STREAMING else _Gap(state)
                 continue
             except Exception as error:  # the reader's
                 self._failure = error
@@ -236,16 +248,18 @@ class Pipeline:
             first_ns = frame.capture_ns if first_ns is None else first_ns
             if self._is_over(first_ns, frame.capture_ns):
                 return
+            outage = self._source.last_outage
+            if outage != self._told and frame.arrival_ns > outage.since_ns:
+                yield _Gap(outage, frame.capture_ns)  # it was over before anyone looked
+            self._drops = self._reader.dropped
             taken += 1
             yield arrived
 
-    def _is_over(self, first_ns: int | None, now_ns: int) -> bool:
+    def _is_over(self, since_ns: int, now_ns: int) -> bool:
         limit_s = self.settings.duration_s
-        return limit_s is not None and first_ns is not None and now_ns - first_ns >= limit_s * 1e9
+        return limit_s is not None and now_ns - since_ns >= limit_s * 1e9
 
-    def _ahead(
-        self, arrivals: Iterator[Arrived | SourceState | None]
-    ) -> Iterator[Arrived | SourceState | None]:
+    def _ahead(self, arrivals: Iterator[Arrived | _Gap | None]) -> Iterator[Arrived | _Gap | None]:
         """Hold a file's first second back until the scan area is known from it."""
         if self._framing.searches and not self.newest_only:
             held: list[Arrived] = []
@@ -293,12 +307,14 @@ class Pipeline:
                 contours=self.settings.contours,
             )
         t2 = time.perf_counter_ns()
+        changes = begun.look.changes + (("layout changed",) if begun.place.changed else ())
         tracks = self._tracker.update(
             detections,
             frame.capture_ns,
             spacing_mm=frame.spacing_mm,
             top_px=grid.region[1],
             still=begun.look.state is PictureState.FROZEN,
+            jumped=any(change.startswith(("depth", "layout")) for change in changes),
         )
         t3 = time.perf_counter_ns()
         done_ns = time.monotonic_ns()
@@ -312,7 +328,6 @@ class Pipeline:
             done_ns=done_ns,
             age_ns=done_ns - self._since_ns(frame, begun.begun_ns),
         )
-        changes = begun.look.changes + (("layout changed",) if begun.place.changed else ())
         self._last = FrameResult(
             frame,
             detections,
@@ -325,15 +340,21 @@ class Pipeline:
         )
         return self._last
 
-    def _coast(self, state: SourceState) -> Iterator[FrameResult]:
-        """Predict the tracks while the source is lost; say so, if only once."""
-        last, now_ns = self._last, time.monotonic_ns()
+    def _coast(self, gap: _Gap) -> Iterator[FrameResult]:
+        """Predict the tracks while the source is lost; without any, say so once a second."""
+        last, state = self._last, gap.source
+        told, self._told = self._told, state
         if last is None:  # no frame ever came: there is nothing to show it on
             return
+        # As late as a frame would come that shows what is now, or its time would lie before this.
+        now_ns = time.monotonic_ns() - max(0, last.frame.arrival_ns - last.frame.capture_ns)
+        now_ns = max(last.time_ns, now_ns if gap.until_ns is None else min(now_ns, gap.until_ns))
         tracks: tuple[Track, ...] = tuple(self._tracker.coast(now_ns))
-        if not tracks and last.source == state:
+        if not tracks and told == state and now_ns - last.time_ns < _REPEAT_NS:
             return
-        nothing = Timings(0, 0, 0, 0, 0, 0, now_ns, now_ns - last.frame.capture_ns)
+        self._framing.interrupted()
+        done_ns = time.monotonic_ns()
+        nothing = Timings(0, 0, 0, 0, 0, 0, done_ns, done_ns - last.frame.capture_ns)
         self._last = FrameResult(
             last.frame,
             (),

@@ -121,7 +121,7 @@ def read_profile(name: str) -> ScannerProfile:
         ) from error
     except OSError as error:
         raise ValueError(f"profile {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bytes, huge numbers, nesting
         raise ValueError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
     try:
         return _from_mapping(name, content)
@@ -178,7 +178,10 @@ def _spacing(key: str, value: Any) -> Spacing:
 def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{key} must be a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{key} must be a number below 1e308, got a greater one") from error
 
 
 def _text(key: str, value: Any) -> str:

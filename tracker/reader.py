@@ -58,8 +58,8 @@ class Reader:
 
     @property
     def dropped(self) -> int:
-        """Frames that were replaced by newer ones before anyone took them."""
-        return self._mailbox.dropped
+        """Frames older than the one taken last that nobody took."""
+        return self._mailbox.dropped_before
 
     def start(self) -> None:
         """Begin to read."""

@@ -6,6 +6,7 @@ so that they say more exactly how many pixels a millimetre has than the outline 
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import cv2
@@ -36,6 +37,9 @@ _INSIDE = 0.03  # and how far inside it
 _LINE = 160  # shorter side of the frame over the thickness of a line that was scaled with it
 _FAINT = 7.0  # grey levels that a tick stands out by, at least
 _HALO = 2.0  # lines around a stroke, within which one of half its brightness is none
+_LONGEST = 0.06  # of the frame's width: what is longer is a stripe across the picture, no tick
+_STRIPES = 10  # in so many of a column there is no ruler: a test picture, tissue, noise
+_MOST = 200  # strokes in a column, or they are a texture
 _TICKS = 5  # at least so many, or any two strokes of text are a ruler
 _CLOSEST_PX = 4.0  # ticks nearer than this run into each other
 _OFF = 0.5  # of a line that a tick may be away from where the one before wants it
@@ -247,16 +251,20 @@ def find_ruler(pixels: U8, area_px: Region) -> Ruler | None:
     top, bottom = max(0, y - height // 20), min(pixels.shape[0], y + height + height // 20)
     band, inside = round(_BAND * pixels.shape[1]), round(_INSIDE * pixels.shape[1])
     line_px = max(3, min(pixels.shape) // _LINE) | 1
+    if bottom - top < 3:
+        return None
+    strokes = _strokes(pixels[top:bottom], line_px)
     found: list[Ruler] = []
     sides = ((x - band, x + inside, -1), (x + width - inside, x + width + band, 1))
     for side_left, side_right, outwards in sides:
         left, right = max(0, side_left), min(pixels.shape[1], side_right)
-        if right - left < 3 or bottom - top < 3:
+        if right - left < 3:
             continue
-        strokes = _strokes(pixels[top:bottom, left:right], line_px)
-        for column in range(strokes.shape[1]):
+        for column in range(left, right):
             peaks_px = _peaks(strokes[:, column], line_px) + top
-            ruler = _fit(peaks_px, float(left + column), height, line_px)
+            if not _TICKS <= len(peaks_px) <= _MOST:
+                continue
+            ruler = _fit(peaks_px, float(column), height, line_px)
             if ruler is not None and _stands_alone(ruler, pixels, outwards, line_px):
                 found.append(ruler)
     return max(found, key=lambda r: (len(r.ticks_px), -r.pitch_sd_px), default=None)
@@ -282,10 +290,14 @@ def _stands_alone(ruler: Ruler, pixels: U8, outwards: int, line_px: int) -> bool
 
 
 def _strokes(pixels: U8, line_px: int) -> F32:
-    """Grey levels by which thin lines stand out from what is above and below, over 3 columns."""
+    """Grey levels by which short lines stand out from what is above and below, over 3 columns."""
     tall = np.ones((2 * line_px + 1, 1), np.uint8)
     thin = cv2.morphologyEx(pixels, cv2.MORPH_TOPHAT, tall).astype(np.float32)
-    return np.asarray(cv2.blur(thin, (3, 1)), np.float32)
+    strokes = np.asarray(cv2.blur(thin, (3, 1)), np.float32)
+    wide = np.ones((1, max(3 * line_px, round(_LONGEST * pixels.shape[1]))), np.uint8)
+    stripes = cv2.morphologyEx((strokes > _FAINT).astype(np.uint8), cv2.MORPH_OPEN, wide)
+    crossings = np.count_nonzero(stripes[1:] > stripes[:-1], axis=0)
+    return np.asarray(np.where(stripes | (crossings > _STRIPES), np.float32(0), strokes))
 
 
 def _peaks(stroke: F32, line_px: int) -> F64:
@@ -302,10 +314,14 @@ def _peaks(stroke: F32, line_px: int) -> F64:
 def _fit(peaks_px: F64, x_px: float, height_px: int, line_px: int) -> Ruler | None:
     """Find the equal distance that most strokes of one column keep."""
     best: Ruler | None = None
+    rows_px = peaks_px.tolist()
     for first in range(len(peaks_px) - _TICKS + 1):
+        ticks, span_px = len(peaks_px) - first, peaks_px[-1] - peaks_px[first]
+        if span_px < _SPAN * height_px or (best is not None and ticks <= len(best.ticks_px)):
+            break  # what is left cannot be the ruler, or no better one
         for second in range(first + 1, min(first + 4, len(peaks_px))):  # two strays may lie between
-            pitch_px = float(peaks_px[second] - peaks_px[first])
-            ruler = _walk(peaks_px[first:], pitch_px, x_px, line_px)
+            pitch_px = rows_px[second] - rows_px[first]
+            ruler = _walk(rows_px[first:], pitch_px, x_px, line_px)
             if ruler is None or (best is not None and len(ruler.ticks_px) <= len(best.ticks_px)):
                 continue
             top, bottom = ruler.ticks_px[0], ruler.ticks_px[-1]
@@ -316,19 +332,20 @@ def _fit(peaks_px: F64, x_px: float, height_px: int, line_px: int) -> Ruler | No
     return best
 
 
-def _walk(peaks_px: F64, pitch_px: float, x_px: float, line_px: int) -> Ruler | None:
+def _walk(rows_px: list[float], pitch_px: float, x_px: float, line_px: int) -> Ruler | None:
     """Go from the first stroke to the next at this distance, over one that is missing, and so on.
 
     The distance is corrected on the way, and fitted through all ticks by least squares in the end.
     """
     if pitch_px < _CLOSEST_PX:
         return None
-    steps, ticks_px = [0], [float(peaks_px[0])]
+    steps, ticks_px = [0], [rows_px[0]]
     step = missing = 0
     while missing < 2:
         step += 1
         wanted_px = ticks_px[-1] + (step - steps[-1]) * pitch_px
-        nearest_px = float(peaks_px[np.abs(peaks_px - wanted_px).argmin()])
+        after = bisect_left(rows_px, wanted_px)
+        nearest_px = min(rows_px[max(0, after - 1) : after + 1], key=lambda px: abs(px - wanted_px))
         missing += 1
         if abs(nearest_px - wanted_px) <= min(_OFF * line_px, pitch_px / 4):
             steps.append(step)

@@ -13,7 +13,12 @@ from veintrack.tracker.frame import F64, U8, Region
 from veintrack.tracker.scanarea_convex import SectorShape
 from veintrack.tracker.scanarea_edges import COLUMNS_PX, PART, ROWS_PX, grey_levels, picture_end
 from veintrack.tracker.scanarea_layout import LayoutWatch
-from veintrack.tracker.scanarea_moving import Extremes, MovingSettings, find_moving_area
+from veintrack.tracker.scanarea_moving import (
+    Extremes,
+    MovingSettings,
+    find_moving_area,
+    moves_anywhere,
+)
 
 __all__ = ["ScanAreaFinder", "find_scan_area"]
 
@@ -90,6 +95,7 @@ class ScanAreaFinder:
         self._area: Region | None = None
         self._sector: SectorShape | None = None
         self._layout: LayoutWatch | None = None
+        self._found = False
 
     def add(self, pixels: U8) -> None:
         """Look at a frame.
@@ -125,9 +131,16 @@ class ScanAreaFinder:
             raw = self._raw
             bright = find_scan_area(raw.high)
             self._area, self._sector = find_moving_area(raw, self._smooth, bright, self.settings)
+            whole = self._area == (0, 0, self.shape_px[1], self.shape_px[0])
+            self._found = not whole or moves_anywhere(raw, self._smooth, self.settings)
             self._layout = LayoutWatch(raw.low, raw.high, self._area)
             del self._raw, self._smooth
         return self._area
+
+    @property
+    def found(self) -> bool:
+        """Whether, once the area was asked for, it is one: a part of the frame, or what moves."""
+        return self._found
 
     @property
     def sector(self) -> SectorShape | None:

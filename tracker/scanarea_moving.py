@@ -22,7 +22,7 @@ from veintrack.tracker.scanarea_edges import (
     picture_end,
 )
 
-__all__ = ["Extremes", "MovingSettings", "find_moving_area"]
+__all__ = ["Extremes", "MovingSettings", "find_moving_area", "moves_anywhere"]
 
 _DOT = np.ones((5, 5), np.uint8)  # px: what is thinner is a stroke
 
@@ -117,11 +117,10 @@ def find_moving_area(
     sector : SectorShape or None
         The sector whose bounding box the area is.
     """
-    high, change = raw.high, raw.change()
+    high = raw.high
     shape = high.shape[0], high.shape[1]
     lit = (high > grey_levels(high)[1]).astype(np.uint8)
-    moves = (change > settings.change_grey) & (smooth.change() > settings.kept_part * change)
-    marks = moves.astype(np.uint8)
+    marks = _moving(raw, smooth, settings)
     part = _dense_part(marks, settings)
     if part is None:
         sector = find_sector(_largest(lit), lit)
@@ -135,6 +134,18 @@ def find_moving_area(
         return sector.box_px(shape), sector
     area = _grown(picture, lit, _bounds(part), bright, settings)
     return (area if area[2] * area[3] >= settings.smallest_part * high.size else bright), None
+
+
+def moves_anywhere(raw: Extremes, smooth: Extremes, settings: MovingSettings) -> bool:
+    """Whether any part of the frame moves like a picture."""
+    return _dense_part(_moving(raw, smooth, settings), settings) is not None
+
+
+def _moving(raw: Extremes, smooth: Extremes, settings: MovingSettings) -> U8:
+    """Mark the pixels that change, and not as a grabber's noise does."""
+    change = raw.change()
+    moves = (change > settings.change_grey) & (smooth.change() > settings.kept_part * change)
+    return moves.astype(np.uint8)
 
 
 def _dense_part(marks: U8, settings: MovingSettings) -> U8 | None:

@@ -15,6 +15,8 @@ from veintrack.tracker.measure import measure
 
 __all__ = ["TrackSettings", "VeinTracker"]
 
+_USUAL_STEPS = 3  # so many times the step before is no gap: some sources are slow
+
 
 @dataclass(frozen=True, slots=True)
 class TrackSettings:
@@ -79,6 +81,7 @@ class VeinTracker:
         self.settings = settings or TrackSettings()
         self._lives: list[_Life] = []
         self._now_ns: int | None = None
+        self._step_ns = 0
         self._born = 0
         self._confirmed = 0
 
@@ -95,6 +98,7 @@ class VeinTracker:
         spacing_mm: Spacing | None = None,
         top_px: float = 0.0,
         still: bool = False,
+        jumped: bool = False,
     ) -> list[Track]:
         """Take in the detections of one frame.
 
@@ -111,6 +115,9 @@ class VeinTracker:
         still : bool
             The picture is that of the frame before (a scanner in freeze): vessels stand where they
             are, and what is seen of them again is no further evidence.
+        jumped : bool
+            The picture's scale or place on the screen is another than before: what is not seen in
+            this frame is nowhere any more, and ends.
 
         Returns
         -------
@@ -126,6 +133,7 @@ class VeinTracker:
             raise ValueError(
                 f"capture_ns must not run backwards: got {capture_ns} after {self._now_ns}"
             )
+        ended = self._end_all() if self._is_gap(capture_ns) else []
         if still:
             self._stand(capture_ns)
         else:
@@ -133,15 +141,17 @@ class VeinTracker:
         matches = associate([life.state for life in self._lives], detections, self.settings.gate)
         pairs = [(self._lives[index], detections[found]) for index, found in matches.pairs]
         if still:
-            _see_again(pairs)
+            _see_again(pairs, capture_ns)
         else:
             self._see(pairs, capture_ns)
         for index in matches.free_tracks:
             self._miss(self._lives[index], capture_ns)
+            if jumped:
+                self._lives[index].status = TrackStatus.LOST
         for found in () if still else matches.free_detections:
             if detections[found].score >= self.settings.birth_score:
                 self._bear(detections[found], capture_ns)
-        tracks = [_snapshot(life, spacing_mm, top_px) for life in self._lives]
+        tracks = [_snapshot(life, spacing_mm, top_px) for life in (*ended, *self._lives)]
         self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
         return tracks
 
@@ -173,12 +183,25 @@ class VeinTracker:
         self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
         return tracks
 
+    def _is_gap(self, capture_ns: int) -> bool:
+        """Whether no frame came for longer than a track may go unseen, and not by habit.
+
+        What is found behind a gap would be near some track by chance, as all have become vague.
+        """
+        step_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
+        usual_ns, self._step_ns = self._step_ns, step_ns
+        return step_ns > max(self.settings.coast_s * 1e9, _USUAL_STEPS * usual_ns)
+
+    def _end_all(self) -> list[_Life]:
+        ended, self._lives = self._lives, []
+        for life in ended:
+            life.status, life.seen_now = TrackStatus.LOST, False
+        return ended
+
     def _stand(self, capture_ns: int) -> None:
-        """Let time pass in which nothing moves, and nothing counts as unseen."""
-        passed_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
+        """Let time pass in which nothing moves."""
         self._now_ns = capture_ns
         for life in self._lives:
-            life.seen_ns += passed_ns
             life.seen_now = False
 
     def _predict(self, capture_ns: int) -> None:
@@ -227,10 +250,10 @@ class VeinTracker:
         self._lives.append(life)
 
 
-def _see_again(pairs: Sequence[tuple[_Life, Detection]]) -> None:
+def _see_again(pairs: Sequence[tuple[_Life, Detection]], capture_ns: int) -> None:
     """Report what is seen in a picture that was looked at before; learn nothing from it."""
     for life, found in pairs:
-        life.last, life.seen_now = found, True
+        life.last, life.seen_now, life.seen_ns = found, True, capture_ns
         if life.status is TrackStatus.COASTING:
             life.status = TrackStatus.CONFIRMED
 

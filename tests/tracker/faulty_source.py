@@ -78,8 +78,9 @@ class Script:
 class FaultySource(Closing):
     """One opening of the scripted device."""
 
-    state = STREAMING
+    state = last_outage = STREAMING
     no_signal = ""
+    outages = 0
 
     def __init__(self, script: Script, period_s: float = PERIOD_S) -> None:
         self.script, self._period_s = script, period_s

@@ -38,7 +38,8 @@ for path in sys.argv[2:]:
         ended, message = type(error).__name__, str(error)
     except BaseException as error:
         ended, message = "traceback", repr(error)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = open("/proc/self/status").read()  # not ru_maxrss: it remembers who started this
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
     print(json.dumps([frames, ended, message, peak]), flush=True)
 """
 

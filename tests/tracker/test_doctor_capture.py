@@ -17,12 +17,12 @@ from tests.tracker.machine_scene import (
     usb_2,
     write,
 )
-from veintrack.errors import SourceUnreadableError
+from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker import health_capture
 from veintrack.tracker.cli import doctor as command
 from veintrack.tracker.cli.app import run
 from veintrack.tracker.health import BROKEN, MISSING, NOT_NEEDED, OK, Check, Places
-from veintrack.tracker.health_capture import answer_within, capture_checks, holders
+from veintrack.tracker.health_capture import answer_within, capture_checks, check_device, holders
 from veintrack.tracker.health_pace import Pace
 from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.v4l2_link import usb_link
@@ -126,11 +126,25 @@ def test_one_device_may_be_looked_at_alone(places: Places, asked: str) -> None:
     assert [name for name in found if " " not in name] == ["video2"]
 
 
-def test_a_device_that_is_not_there_names_those_that_are(places: Places) -> None:
-    plug(places, "video1")
-    (only,) = capture_checks(places, FakeDevice(), only="7")
-    assert only.state == MISSING
-    assert only.mend == f"name one of {places.root}/dev/video1"
+@pytest.mark.parametrize("asked", ["7", "/dev/video7", "/dev/v4l/by-id/usb-Gone-0", "a" * 300])
+def test_a_device_that_is_not_there_names_those_that_are(places: Places, asked: str) -> None:
+    with pytest.raises(SourceNotFoundError) as caught:
+        check_device(places, asked)
+    assert str(caught.value) == f"no such device: {asked} (video devices here: none)"
+    plug(places, "video10", "video1")
+    check_device(places, "1")
+    with pytest.raises(
+        SourceNotFoundError, match=r"\(video devices here: \S*/video1 \S*/video10\)"
+    ):
+        check_device(places, asked)
+
+
+def test_a_name_that_is_no_video_device_is_refused(places: Places) -> None:
+    write(places.root, {"etc/notes": "x"})
+    with pytest.raises(SourceUnreadableError, match="/etc/notes is not a video device"):
+        check_device(places, "/etc/notes")
+    with pytest.raises(SourceUnreadableError, match="/dev/null is not a video device"):
+        check_device(Places(), "/dev/null")
 
 
 @pytest.mark.parametrize(
@@ -422,10 +436,15 @@ def test_a_device_that_delivers_nothing_says_why(
 def test_the_command_looks_at_devices_as_asked_and_prints_the_same_as_json(
     places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "Places", lambda: usb_2(places))
+    machine = usb_2(places)
+    monkeypatch.setattr(command, "Places", lambda: machine)
     monkeypatch.setattr(command, "ask", lambda _: {"error": "not asked here"})
     monkeypatch.setattr(abi, "LinuxKernel", cheap_grabber)
     monkeypatch.setattr(command, "_measure", lambda _: pace())
+    assert run(["doctor", "--probe", "/dev/video7"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("veintrack: no such device: /dev/video7 (video devices here: ")
     run(["doctor", "--json", "--probe", "/dev/video0"])
     video = json.loads(capsys.readouterr().out)["sections"]["video"]
     names = [check["name"].removeprefix(f"{places.root}/dev/") for check in video]

@@ -1,6 +1,7 @@
 """Where the ultrasound lies over a run: guessed, settled, kept, and looked for anew."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ class FakeFinder:
     """Finds the same area always; a frame of level 200 has another layout."""
 
     shape_px: tuple[int, int]
+    found: ClassVar[bool] = True
     seen: list[U8] = field(default_factory=list)
 
     def add(self, pixels: U8) -> None:
@@ -124,3 +126,31 @@ def test_the_second_begins_when_the_pictures_show_something(finders: list[FakeFi
     seen = places(one, 30, first=60)
     assert [p.settled for p in seen] == [False] * 25 + [True] * 5
     assert len(finders) == 2
+
+
+def test_a_screen_on_which_nothing_is_found_is_looked_at_again(
+    finders: list[FakeFinder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeFinder, "found", False)
+    one = Framing("auto")
+    assert not any(p.settled for p in places(one, 60))
+    monkeypatch.setattr(FakeFinder, "found", True)
+    assert places(one, 60, first=60)[-1].settled
+    assert len(finders) >= 3
+
+
+def test_two_frames_far_apart_settle_nothing(finders: list[FakeFinder]) -> None:
+    one = Framing("auto")
+    for second in range(3):
+        assert not one.place(frame(250 * second)).settled
+    assert one.place(frame(250 * 3)).settled
+    assert len(finders[0].seen) == 4
+
+
+def test_after_an_outage_the_layout_is_looked_at_before_it_is_believed() -> None:
+    one = Framing("auto")
+    places(one, 30)
+    one.interrupted()
+    seen = places(one, 10, first=30)
+    assert [p.settled for p in seen] == [False] * 3 + [True] * 7
+    assert {p.region for p in seen} == {FOUND}

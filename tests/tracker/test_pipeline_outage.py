@@ -178,3 +178,27 @@ def test_the_tables_tell_rows_between_frames_apart(tmp_path: Path) -> None:
     marked = [t.split(",")[0] for t in (tmp_path / "tracks.mot.txt").read_text().splitlines()]
     assert marked[-1] == str(last + 1)
     assert len(marked) == len(set(marked))  # one track, so no frame has two rows
+
+
+def test_an_outage_that_is_over_before_anyone_looks_is_told_all_the_same() -> None:
+    results = []
+    run = line(Frames(3), Fails("ENODEV"), Frames(30), Hangs(), duration_s=3.0)
+    for result in run:
+        results.append(result)
+        time.sleep(0.05)  # far slower than frames come, and than the source is away
+        if result.frame.index > 25:
+            run.stop()
+    told = [r for r in results if not r.fresh]
+    assert [r.source.reason for r in told[:1]] == ["ENODEV"]
+    times = [r.time_ns for r in results]
+    assert times == sorted(times)
+
+
+def test_frames_and_drops_make_up_every_number_up_to_the_last() -> None:
+    run = line(Frames(40, withheld=3), Hangs(), duration_s=1.0)
+    results = []
+    for result in run:
+        results.append(result)
+        time.sleep(0.01)
+    fresh = [r.frame.index for r in results if r.fresh]
+    assert len(fresh) + run.drops + 3 == fresh[-1] + 1

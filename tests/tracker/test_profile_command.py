@@ -1,6 +1,7 @@
 """``veintrack profile``, and the window in which two points are clicked."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def test_what_is_given_is_kept_as_it_is(scanner: str) -> None:
     assert (kept.orientation, kept.depth_mm) == (Orientation.MIRRORED, None)
 
 
-def test_two_clicks_and_the_ruler_s_ticks_measure_too(scanner: str) -> None:
+def test_two_clicks_and_the_ruler_s_ticks_measure_too(
+    scanner: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     save = [
         "profile",
         "save",
@@ -87,7 +90,9 @@ def test_two_clicks_and_the_ruler_s_ticks_measure_too(scanner: str) -> None:
     ]
     assert run([*save, "--clicks", "10,20,10,220,50"]) == 0
     assert read_profile("ours").spacing_mm == (0.25, 0.25)
+    capsys.readouterr()
     assert run([*save, "--tick-mm", "5"]) == 0
+    assert re.search(r"9 ticks, 37\.[45]\d px and 5 mm apart", capsys.readouterr().out)
     assert read_profile("ours").spacing_mm == pytest.approx((5 / 37.5,) * 2, rel=0.003)
     assert run(save) == 0
     assert read_profile("ours").spacing_mm is None
@@ -119,10 +124,12 @@ def test_profiles_are_shown_and_listed(
     assert run(["profile", "list"]) == 0
     listed = capsys.readouterr().out
     assert "640x480 px at (0, 0)" in listed
+    assert all(line == line.rstrip() for line in listed.splitlines())
     assert f"1 profile in {folder}" in listed
     assert run(["profile", "show", "odd.x"]) == 0
     shown = capsys.readouterr().out
     assert "0.1 mm" in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
     assert str(folder / "odd.x.yaml") in shown
 
 
@@ -148,6 +155,12 @@ def test_a_profile_and_a_picture_are_replaced_only_on_demand(
         (["--depth-mm", "nan"], "depth_mm must be greater than 0"),
         (["--clicks", "1,2,3,4"], "clicks must be X0,Y0,X1,Y1,MM, got '1,2,3,4'"),
         (["--clicks", "1,2,3,4,5"], "two points must be at least 10 px apart"),
+        (
+            ["--clicks", "10,10,10,481,5"],
+            "clicks must lie in the picture of 640x480 px, got 10,481",
+        ),
+        (["--clicks", "-1,10,10,80,5"], "clicks must lie in the picture"),
+        (["--clicks", "nan,10,10,80,5"], "clicks must lie in the picture"),
         (["--orientation", "left"], "orientation must be one of as is, mirrored"),
         (["--crop", "1,2"], "crop must be auto, none or X,Y,W,H"),
         (["--crop", "600,0,100,100"], "crop_px must lie in the frame of 640x480 px"),

@@ -174,6 +174,7 @@ def test_names_that_are_no_file_names_are_refused(name: str) -> None:
         ("source", [1], "source must be text"),
         ("depth_mm", "deep", "depth_mm must be a number"),
         ("depth_mm", float("inf"), "depth_mm must be greater than 0 and finite"),
+        ("depth_mm", int("9" * 400), "depth_mm must be a number below 1e308, got a greater one"),
         ("tick_px", -3, "tick_px must be greater than 0 and finite"),
         ("signature", "0011", "signature must be a list of texts of digits"),
         ("signature", [11, 22], "signature must be a list of texts of digits"),
@@ -192,7 +193,10 @@ def test_a_wrong_value_in_the_file_is_one_line(key: str, value: Any, says: str) 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"- 1\n", b"a: [\n", b"\xff\xfe\xfa", b"text"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"- 1\n", b"a: [\n", b"\xff\xfe\xfa", b"text", b"a: " + b"9" * 5000, b"[" * 3000],
+)
 def test_a_file_that_is_no_profile_is_one_line(folder: Path, content: bytes) -> None:
     folder.mkdir(parents=True)
     (folder / "odd.yaml").write_bytes(content)

@@ -1,6 +1,7 @@
 """Millimetres per pixel: from depth, from points, from rulers drawn here and on real screens."""
 
 import math
+import time
 from pathlib import Path
 
 import cv2
@@ -168,6 +169,16 @@ def test_tissue_and_a_column_of_text_are_no_ruler(seed: int) -> None:
     for row in range(60, 420, 16):
         write(pixels, f"{random.choice(SETTINGS)} {random.integers(99)}", 505 + seed, row)
     assert find_ruler(pixels, AREA) is None
+
+
+@pytest.mark.parametrize("left", [0, 320])  # across the whole screen, and in the scan area alone
+def test_stripes_across_the_scan_area_are_no_ruler_and_cost_little(left: int) -> None:
+    pixels = np.zeros((1080, 1920), np.uint8)
+    for row in range(100, 980, 16):
+        pixels[row : row + 3, left : 1600 if left else 1920] = 180
+    start_s = time.thread_time()
+    assert find_ruler(pixels, (320, 100, 1280, 880)) is None
+    assert time.thread_time() - start_s < 0.5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 50), (50, 2), (9, 9)])

@@ -3,8 +3,10 @@
 import io
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ from veintrack.errors import SourceLostError
 from veintrack.tracker.frame import Frame
 from veintrack.tracker.sources import SourceInfo, open_source
 from veintrack.tracker.sources.dicom import open_dicom
+from veintrack.tracker.sources.dicom_file import DicomFile, Piece
 
 MS = 1_000_000
 GREY = ramps()
@@ -349,6 +352,31 @@ def test_closing_ends_the_iteration(tmp_path: Path) -> None:
         source.close()
         source.close()
         assert next(frames, None) is None
+
+
+def test_closing_does_not_wait_for_a_frame_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_dicom(save(tmp_path / "a.dcm", GREY))
+    inside, over = threading.Event(), threading.Event()
+    reading = DicomFile.read
+
+    def slow(file: DicomFile, pieces: Iterable[Piece]) -> bytes:
+        inside.set()
+        over.wait(5)
+        return reading(file, pieces)
+
+    monkeypatch.setattr(DicomFile, "read", slow)
+    frames: list[Frame] = []
+    reader = threading.Thread(target=lambda: frames.extend(source))
+    reader.start()
+    inside.wait(5)
+    before_s = time.monotonic()
+    source.close()
+    assert time.monotonic() - before_s < 1
+    over.set()
+    reader.join(5)
+    assert len(frames) == 2
 
 
 def test_a_file_without_suffix_is_known_by_its_mark(tmp_path: Path) -> None:

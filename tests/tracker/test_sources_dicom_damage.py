@@ -1,9 +1,15 @@
 """DICOM files that are damaged, cut short, of another kind, or that talk about a patient."""
 
+import io
 import logging
+import threading
+import time
+import warnings
+from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -11,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
+    MPEG4HP41,
     BasicTextSRStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -25,11 +32,21 @@ from pydicom.uid import (
     SMPTEST211020UncompressedProgressiveActiveVideo,
 )
 
-from tests.tracker.dicom_scene import PATIENT, header, jpeg_2000, ramps, rle, save
+from tests.tracker.dicom_scene import (
+    PATIENT,
+    header,
+    jpeg,
+    jpeg_2000,
+    ramps,
+    rle,
+    save,
+)
 from veintrack.errors import SourceLostError, SourceUnreadableError
 from veintrack.tracker.frame import Frame
 from veintrack.tracker.sources import SourceInfo
 from veintrack.tracker.sources.dicom import open_dicom
+from veintrack.tracker.sources.dicom_file import DicomFile, quiet
+from veintrack.tracker.sources.dicom_pixels import decode_video
 
 MS = 1_000_000
 GREY = ramps()
@@ -86,6 +103,127 @@ def test_a_damaged_first_frame_is_left_out(tmp_path: Path) -> None:
         frames.extend(source)
     assert_array_equal([f.pixels for f in frames], GREY[1:])
     assert frames[0].index == 1
+
+
+def test_a_frame_of_subsampled_colour_among_grey_ones_is_left_out(tmp_path: Path) -> None:
+    coded = [jpeg(GREY[0]), jpeg(COLOUR[1]), jpeg(GREY[2])]
+    path = save(tmp_path / "a.dcm", GREY[:3], syntax=JPEGLosslessSV1, coded=coded)
+    frames: list[Frame] = []
+    with open_dicom(path) as source, pytest.raises(SourceLostError, match="2 of 3 frames"):
+        frames.extend(source)
+    assert [frame.index for frame in frames] == [0, 2]
+
+
+def test_a_session_description_for_a_stream_opens_no_socket(tmp_path: Path) -> None:
+    text = (
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        b"m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    )
+    coded = [text + b"\n" * (len(text) % 2)]
+    tags: dict[str, Any] = {"PhotometricInterpretation": "YBR_PARTIAL_420"}
+    path = save(tmp_path / "a.dcm", COLOUR, syntax=MPEG4HP41, coded=coded, **tags)
+    before_s = time.monotonic()
+    assert "not one frame of it can be decoded" in refused(path)
+    assert time.monotonic() - before_s < 5  # FFmpeg waits 10 s and more for a stream
+
+
+def test_a_stream_that_is_too_long_is_refused_with_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veintrack.tracker.sources.dicom._MOST_VIDEO_BYTES", 1 << 20)
+    tags: dict[str, Any] = {"PhotometricInterpretation": "YBR_PARTIAL_420"}
+    coded = [bytes(1 << 20)] * 3
+    path = save(tmp_path / "a.dcm", COLOUR, syntax=MPEG4HP41, coded=coded, **tags)
+    assert refused(path).endswith("a.dcm: its video has 3 MiB; up to 1 MiB are read")
+
+
+def test_closing_lets_go_of_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mpegts") as output:
+        stream = output.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in GREY:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        output.mux(stream.encode(None))
+    made = []
+
+    def watched(data: bytes) -> Any:
+        made.append(decode_video(data))
+        return made[-1]
+
+    monkeypatch.setattr("veintrack.tracker.sources.dicom.decode_video", watched)
+    tags: dict[str, Any] = {"PhotometricInterpretation": "YBR_PARTIAL_420"}
+    coded = [file.getvalue()]
+    path = save(tmp_path / "a.dcm", COLOUR, syntax=MPEG4HP41, coded=coded, **tags)
+    open_dicom(path).close()
+    assert getgeneratorstate(made[0]) == GEN_CLOSED
+    with open_dicom(save(path, COLOUR[:3], syntax=MPEG4HP41, coded=coded, **tags)) as source:
+        assert len(list(source)) == 3
+        assert getgeneratorstate(made[1]) == GEN_CLOSED
+
+
+def test_millions_of_empty_fragments_do_not_take_time(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.dcm", GREY, syntax=RLELossless, coded=[rle(f) for f in GREY])
+    data = path.read_bytes()[:-8]  # without the end of the sequence
+    start = data.rindex(b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff") + 12
+    empty = b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000
+    path.write_bytes(data[:start] + empty)
+    before_s = time.process_time()
+    assert "not one frame of it can be decoded" in refused(path)
+    assert time.process_time() - before_s < 0.3
+    path.write_bytes(data + empty)
+    assert_array_equal(pixels(path), GREY)
+    many = save(
+        tmp_path / "c.dcm",
+        GREY,
+        syntax=RLELossless,
+        coded=[rle(GREY[0])],
+        NumberOfFrames=2_000_000_000,
+    )
+    file = DicomFile(many)
+    file.close()
+    many.write_bytes(many.read_bytes()[: file.pixels[0]] + empty)
+    before_s = time.process_time()
+    assert "not one frame of it can be decoded" in refused(many)
+    assert time.process_time() - before_s < 2
+    unknown = save(
+        tmp_path / "b.dcm",
+        GREY,
+        syntax=RLELossless,
+        coded=[rle(f) for f in GREY],
+        NumberOfFrames=None,
+    )
+    unknown.write_bytes(unknown.read_bytes()[:-8] + empty)
+    frames: list[Frame] = []
+    with open_dicom(unknown) as source, pytest.raises(SourceLostError):
+        frames.extend(source)
+    assert_array_equal([f.pixels for f in frames], GREY)
+
+
+def test_other_threads_and_later_readers_keep_their_warnings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    level = logging.getLogger("pydicom").level
+    with open_dicom(save(tmp_path / "a.dcm", GREY)) as source:
+        list(source)
+    inside, over = threading.Event(), threading.Event()
+
+    def reading() -> None:
+        with quiet():
+            logging.getLogger("pydicom").warning("read here")
+            inside.set()
+            over.wait(5)
+
+    reader = threading.Thread(target=reading)
+    reader.start()
+    inside.wait(5)
+    with pytest.warns(UserWarning, match="of another"):
+        warnings.warn("of another", stacklevel=1)
+    logging.getLogger("pydicom").warning("read elsewhere")
+    over.set()
+    reader.join(5)
+    assert logging.getLogger("pydicom").level == level != logging.CRITICAL + 1
+    assert caplog.messages == ["read elsewhere"]
 
 
 def test_more_frames_than_declared_are_told(tmp_path: Path) -> None:

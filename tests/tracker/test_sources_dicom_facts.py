@@ -107,8 +107,44 @@ def test_without_times_the_given_rate_is_taken_or_30_hz_assumed(tmp_path: Path) 
     info, times_ms = read(path)
     assert times_ms[3] == 100
     assert info.times_from == "no times in the file: 30 frames a second assumed"
+    said = "no times in the file: 30 frames a second assumed; --fps says otherwise"
+    assert said in info.notes
     timed = save(tmp_path / "a.dcm", GREY, FrameTime="20")
     assert read(timed, fps=10)[0].rate_hz == 50
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [
+        (
+            {"FrameTimeVector": ["0", "20"]},
+            "Frame Time Vector cannot be used (2 values for 3 frames)",
+        ),
+        (
+            {"FrameTimeVector": ["0", "-20", "20"]},
+            "Frame Time Vector cannot be used (its values cannot be times between frames)",
+        ),
+        ({"FrameTime": "0"}, "Frame Time cannot be used (0 ms)"),
+        ({"CineRate": "0"}, "Cine Rate cannot be used (0 a second)"),
+    ],
+)
+def test_times_that_cannot_be_used_are_told_from_none(tags: dict[str, Any], why: str) -> None:
+    made = data(**tags)
+    assumed = read_times(made, 3, None)
+    assert assumed.words == f"the file's {why}: 30 frames a second assumed"
+    assert assumed.notes == (f"{assumed.words}; --fps says otherwise",)
+    given_rate = read_times(made, 3, 10)
+    assert given_rate.words == f"the file's {why}: 10 frames a second as given"
+    assert given_rate.notes == (f"the file's {why}",)
+    made.RecommendedDisplayFrameRate = 50
+    assert read_times(made, 3, None).notes == (f"the file's {why}",)
+
+
+def test_a_damaged_frame_time_is_told_without_its_text() -> None:
+    made = data()
+    made.add_new(0x00181063, "LO", "Sommer^Ada")
+    words = read_times(made, 3, None).words
+    assert words.startswith("the file's Frame Time cannot be used (not a number ms)")
 
 
 def groups(keyword: str, seconds: list[str]) -> list[Dataset]:

@@ -219,3 +219,30 @@ def test_reopening_ends_soon_when_nobody_waits_any_more() -> None:
         with pytest.raises(SourceUnreadableError):
             source.reopen(cancelled.is_set)
         assert time.monotonic() - began < 0.5
+
+
+def test_what_gathered_between_opening_and_reading_is_old_and_not_lost() -> None:
+    with sending(stream(50, 200)) as sender, open_igtl(sender.url()) as source:
+        time.sleep(0.7)  # a model is loaded
+        frames = list(itertools.islice(source, 5))
+        assert source.driver_drops == 0
+    assert [f.index for f in frames] == list(range(5))
+    numbers = [round(((f.sender_ns or 0) * 1e-9 - 1000) * 50) for f in frames]
+    assert numbers[0] >= 10
+    steps_ms = [(b.arrival_ns - a.arrival_ns) * 1e-6 for a, b in itertools.pairwise(frames)]
+    assert np.median(steps_ms) > 10
+
+
+def test_a_picture_that_cannot_be_read_is_counted_before_the_loss() -> None:
+    damaged = message(body=image_body()[:-1])
+    script = send_all(message(body=image_body()), damaged)
+    with sending(script) as sender, open_igtl(sender.url()) as source:
+        with pytest.raises(SourceLostError, match="an IMAGE of 32 x 24 pixels in 767 bytes"):
+            list(source)
+        assert source.driver_drops == 1
+
+
+def test_a_password_in_an_address_that_cannot_be_is_not_shown() -> None:
+    with pytest.raises(SourceUnreadableError) as caught:
+        open_igtl("igtl://me:secret/x@host/Probe")
+    assert "secret" not in str(caught.value)

@@ -16,6 +16,7 @@ from veintrack.tracker.frame import Frame
 from veintrack.tracker.naturalorder import natural_key
 from veintrack.tracker.sources import open_source
 from veintrack.tracker.sources.grey import FULL_RANGE, choose_shift, describe, to_grey
+from veintrack.tracker.sources.images import open_images
 
 RNG = np.random.default_rng(5)
 
@@ -169,6 +170,27 @@ def test_pictures_may_differ_in_size(tmp_path: Path) -> None:
     with open_source(tmp_path) as source:
         assert [f.pixels.shape for f in source] == [(4, 6), (8, 3)]
     assert source.info.shape_px == (4, 6)
+
+
+def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
+    pages = [np.full((4 + i, 6), 40 * i, np.uint8) for i in range(4)]
+    _, data = cv2.imencodemulti(".tif", pages)
+    data.tofile(tmp_path / "2.tif")
+    save(tmp_path / "1.png", np.full((4, 6), 9, np.uint8))
+    save(tmp_path / "3.TIFF", np.full((4, 6), 200, np.uint8))
+    with open_source(tmp_path) as source:
+        frames = list(source)
+    assert [int(f.pixels[0, 0]) for f in frames] == [9, 0, 40, 80, 120, 200]
+    assert [f.pixels.shape[0] for f in frames] == [4, 4, 5, 6, 7, 4]
+    assert [f.index for f in frames] == list(range(6))
+    assert source.info.frame_count == 6
+    assert "4 pages of 1 TIFF files, one after the other" in source.info.notes
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".png", "b" * 5000])
+def test_a_name_that_is_too_long_is_no_file(name: str) -> None:
+    with pytest.raises(SourceNotFoundError, match="no such file: "):
+        open_images(name)
 
 
 def test_a_bad_picture_in_the_middle_ends_the_source_and_is_named(

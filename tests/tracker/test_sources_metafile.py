@@ -63,6 +63,70 @@ def test_nrrd_is_read_with_the_same_fields(tmp_path: Path, encoding: str, axes: 
     assert source.info.spacing_mm == pytest.approx((0.2, 0.1))
 
 
+PLUS_NRRD = (
+    "dimension: 3\nencoding: raw\nendian: little\nkinds: domain domain list\nsizes: 40 30 7\n"
+    "space dimension: 2\nspace directions: (1,0) (0,1) none\nspace origin: (0,0)\n"
+    "type: unsigned char\nImageToProbeTransform: 0.1 0 0 0 0 0.2 0 0 0 0 1 0 0 0 0 1\n"
+    "ultrasound image orientation:=UN\nultrasound image type:=BRIGHTNESS\n"
+    + "".join(f"Seq_Frame{i:04d}_Timestamp:={i / 4}\n" for i in range(7))
+    + "".join(f"Seq_Frame{i:04d}_Status:={'INVALID' if i == 2 else 'OK'}\n" for i in range(7))
+)
+
+
+def test_an_nrrd_is_read_with_the_names_that_plus_gives_its_fields(tmp_path: Path) -> None:
+    source, frames = read(nrrd(tmp_path / "a.nrrd", PLUS_NRRD, STACK.tobytes()))
+    assert_array_equal(stacked(frames), STACK[[0, 1, 3, 4, 5, 6], ::-1, ::-1])
+    assert source.info.spacing_mm == pytest.approx((0.2, 0.1))
+    assert "spacing from ImageToProbeTransform" in source.info.notes
+
+
+def test_radio_frequency_data_in_an_nrrd_of_plus_are_refused(tmp_path: Path) -> None:
+    head = PLUS_NRRD.replace("BRIGHTNESS", "RF_REAL")
+    with pytest.raises(SourceUnreadableError, match="holds 'RF_REAL' data"):
+        open_sequence(nrrd(tmp_path / "a.nrrd", head, STACK.tobytes()))
+
+
+def test_a_key_with_the_name_of_a_field_does_not_replace_it(tmp_path: Path) -> None:
+    head = PLUS_NRRD + "sizes:=1 1 1\ntype:=float\n"
+    assert len(read(nrrd(tmp_path / "a.nrrd", head, STACK.tobytes()))[1]) == 6
+
+
+@pytest.mark.parametrize(
+    ("lines", "spacing"),
+    [
+        ('spacings: 0.02 0.01 nan\nunits: "cm" "cm" ""\n', (0.1, 0.2)),
+        ('spacings: 0.2 0.1 0.5\nunits: "mm" "mm" "s"\n', (0.1, 0.2)),
+        ("spacings: 200 100 nan\nunits: um \u00b5m s\n", (0.1, 0.2)),
+        ('spacings: 2e-4 1e-4 nan\nunits: "m" "M"\n', (0.1, 0.2)),
+        ('spacings: 0.2 0.1 nan\nunits: "" ""\n', (0.1, 0.2)),
+        ('spacings: 0.2 0.1 nan\nunits: "pixel" "mm"\n', "a spacing in 'pixel'"),
+        ('space directions: (0.02,0) (0,0.01) none\nspace units: "cm" "cm"\n', (0.1, 0.2)),
+        ('space directions: (0.2,0) (0,0.01) none\nspace units: "mm" "cm"\n', (0.1, 0.2)),
+        ('space directions: (0.2,0) (0,0.1) none\nspace units: "mm" "s"\n', "a spacing in 's'"),
+        ("spacings: 20 0.1 nan\n", "a spacing of 0.1 by 20 mm per pixel cannot be"),
+    ],
+)
+def test_the_units_of_an_nrrd_are_heeded(
+    tmp_path: Path, lines: str, spacing: tuple[float, float] | str
+) -> None:
+    head = f"type: uchar\ndimension: 3\nsizes: 40 30 7\nencoding: raw\n{lines}"
+    source, _ = read(nrrd(tmp_path / "a.nrrd", head, STACK.tobytes()))
+    if isinstance(spacing, str):
+        assert source.info.spacing_mm is None
+        assert spacing in " ".join(source.info.notes)
+    else:
+        assert source.info.spacing_mm == pytest.approx(spacing)
+
+
+@pytest.mark.parametrize("kind", ["vector", "RGB-color", "3-color", "3-vector"])
+def test_a_first_axis_of_colours_is_colour(tmp_path: Path, kind: str) -> None:
+    red = np.zeros((2, 30, 40, 3), np.uint8)
+    red[..., 0] = 200
+    head = f"type: uchar\ndimension: 4\nsizes: 3 40 30 2\nkinds: {kind} domain domain list\n"
+    _, frames = read(nrrd(tmp_path / "a.nrrd", head + "encoding: raw\n", red.tobytes()))
+    assert [f.pixels.max() for f in frames] == [round(0.299 * 200)] * 2
+
+
 def test_a_detached_nrrd_is_read(tmp_path: Path) -> None:
     head = "type: ushort\ndimension: 3\nsizes: 40 30 7\nendian: big\nencoding: raw\n"
     path = nrrd(tmp_path / "a.nhdr", head + "byte skip: -1\ndata file: a.raw\n", b"")
@@ -158,9 +222,18 @@ def test_a_header_that_cannot_be_true_is_refused_in_one_line(
         ("type: uchar\ndimension: 2\nsizes: 40 30 7\nencoding: raw\n", "2 dimensions with 3"),
         (f"type: uchar\ndimension: {10**15}\nsizes: 9\nencoding: raw\n", "dimensions with 1"),
         ("type: uchar\ndimension: 4\nsizes: 40 30 7 2\nencoding: raw\n", "holds volumes"),
+        *(
+            (
+                f"type: uchar\ndimension: 3\nsizes: {count} 40 30\nkinds: {kind} domain domain\n"
+                "encoding: raw\n",
+                f"its {count} frames are interleaved pixel by pixel",
+            )
+            for kind, count in (("list", 7), ("list", 3), ("time", 4))
+        ),
         (
-            "type: uchar\ndimension: 3\nsizes: 7 40 30\nkinds: list domain domain\nencoding: raw\n",
-            "interleaved pixel by pixel",
+            "type: uchar\ndimension: 3\nsizes: 2 40 30\nkinds: complex domain domain\n"
+            "encoding: raw\n",
+            "its first axis is a 'complex' of 2",
         ),
         (
             "type: uchar\ndimension: 3\nsizes: 40 30 7\nencoding: raw\nline skip: 3\n",

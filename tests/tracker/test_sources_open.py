@@ -19,7 +19,9 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["missing.mp4", "missing", "missing.dcm", "missing.xyz"])
+@pytest.mark.parametrize(
+    "name", ["missing.mp4", "missing", "missing.dcm", "missing.xyz", "long" * 70 + ".mp4"]
+)
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match=rf"^no such file: {tmp_path}/{name}$"):
         open_source(tmp_path / name)

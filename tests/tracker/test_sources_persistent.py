@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -151,3 +152,54 @@ def test_closing_ends_it_at_once_in_every_state(script: list[Step]) -> None:
 def test_a_wait_of_no_time_is_refused() -> None:
     with pytest.raises(ValueError, match="lost_timeout_s must be greater than 0, got 0"):
         waiting(timeout_s=0)
+
+
+def test_what_was_lost_just_before_a_failure_has_its_numbers() -> None:
+    source, script = waiting(Frames(2), Fails(), Frames(2))
+    first = source._source
+    frames = iter(source)
+    with source:
+        next(frames), next(frames)
+        first.driver_drops = 3  # type: ignore[misc]
+        assert [next(frames).index, next(frames).index] == [5, 6]
+        assert source.driver_drops == 3
+    del script
+
+
+def test_a_loss_before_the_first_frame_takes_no_number() -> None:
+    source, _ = waiting(Fails(), Frames(2))
+    with source:
+        assert [f.index for f in take(source, 2)] == [0, 1]
+
+
+def test_opening_and_failing_again_without_a_frame_is_one_outage_that_times_out() -> None:
+    source, _ = waiting(Frames(1), *[Fails("ENODEV")] * 10**4, timeout_s=0.2)
+    frames = iter(source)
+    with source:
+        next(frames)
+        with pytest.raises(SourceLostError, match=r"^ENODEV; not back within 0\.2 s$"):
+            next(frames)
+        assert source.outages == 1
+
+
+def test_pictures_of_another_size_end_it_where_spacing_was_given() -> None:
+    class Smaller(FaultySource):
+        def reopen(self, cancelled: Callable[[], bool]) -> FaultySource:
+            found = super().reopen(cancelled)
+            found.info = replace(found.info, shape_px=(60, 80))
+            return found
+
+    script = Script([Frames(1), Fails("ENODEV"), Frames(1)])
+    source = PersistentSource(Smaller(script), 5.0, same_size="the spacing")
+    frames = iter(source)
+    with source:
+        next(frames)
+        with pytest.raises(SourceLostError, match="80x60 px; the spacing was for 160x120 px"):
+            next(frames)
+
+
+def test_a_node_that_vanishes_while_it_is_looked_for_is_not_there_yet() -> None:
+    source, script = waiting(Frames(1), Fails(), Refuses(1, OSError), Frames(1))  # type: ignore[arg-type]
+    with source:
+        assert [f.index for f in take(source, 2)] == [0, 1]
+    assert script.openings == 2

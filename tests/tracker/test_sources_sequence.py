@@ -64,6 +64,17 @@ def test_a_frame_marked_invalid_is_left_out_and_leaves_its_gap(tmp_path: Path) -
     assert "2 frames marked invalid left out" in source.info.notes
 
 
+@pytest.mark.parametrize("status", ["INVALID", "invalid", "UNKNOWN", ""])
+def test_every_status_but_ok_is_invalid(tmp_path: Path, status: str) -> None:
+    fields: dict[str, Any] = {
+        "Seq_Frame0000_ImageStatus": "OK",
+        "Seq_Frame0003_ImageStatus": status,
+    }
+    source, frames = read(mha(tmp_path / "a.mha", **fields))
+    assert [f.index for f in frames] == [0, 1, 2, 4, 5, 6]
+    assert source.info.frame_count == 6
+
+
 def test_stamps_that_do_not_increase_are_moved_and_said(tmp_path: Path) -> None:
     path = mha(tmp_path / "a.mha", **plus(["0", "0.1", "0.1", "0.05", "0.4", "0.5", "0.6"]))
     source, frames = read(path)
@@ -158,6 +169,9 @@ def test_without_an_orientation_pictures_stay_as_they_are_and_that_is_said(tmp_p
         ({}, None, "placeholder"),
         ({"ElementSpacing": None}, None, ""),
         ({"ElementSpacing": "0 -1 1"}, None, ""),
+        ({"ElementSpacing": "100 90 1"}, None, "a spacing of 90 by 100 mm per pixel cannot be"),
+        ({"ElementSpacing": "1e-9 0.1 1"}, None, "not taken"),
+        ({"ElementSpacing": "1e-4 10 1"}, (10, 1e-4), ""),
         (
             {"ImageToProbeTransform": "0 0.2 0 5 -0.1 0 0 6 0 0 0.1 7 0 0 0 1"},
             (0.2, 0.1),

@@ -224,3 +224,31 @@ def test_a_digital_input_is_set_up_for_the_signal_that_is_there() -> None:
     card.signal_px, card.set_for_px = (8, 4), (4, 4)
     open_v4l2("3", kernel=FakeKernel(card)).close()
     assert card.set_for_px == (8, 4)
+
+
+def test_the_number_of_a_damaged_frame_that_makes_no_sense_is_not_believed() -> None:
+    card = FakeCard(formats=("GREY",))
+    for sequence, flags in ((1001, 0), (0, abi.BUF_FLAG_ERROR), (1003, 0)):
+        card.add(sequence, flags=MONOTONIC | flags)
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = take(source, 1)
+        assert [f.driver_sequence for f in frames] == [1003]
+        assert source.driver_drops == source.damaged
+
+
+@pytest.mark.parametrize("offset_s", [5, -60])
+def test_a_stamp_that_cannot_be_is_replaced_by_the_arrival(offset_s: int) -> None:
+    card = FakeCard(formats=("GREY",))
+    for sequence in range(1, 5):
+        card.add(sequence)
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        first = next(frames)
+        card.stamp_offset_ns = offset_s * 10**9
+        second = next(frames)
+        card.stamp_offset_ns = -5 * MS
+        third = next(frames)
+    assert first.stamp is third.stamp is not Stamp.ARRIVAL
+    assert second.stamp is Stamp.ARRIVAL
+    assert second.capture_ns == second.arrival_ns
+    assert 0 < third.capture_ns - second.capture_ns < 60 * MS

@@ -82,3 +82,20 @@ def test_what_is_no_device_refuses_its_calls(tmp_path: Path) -> None:
         kernel.ioctl(fd, abi.VIDIOC_QUERYCAP, abi.Capability())
     kernel.close(fd)
     assert raised.value.errno == errno.ENOTTY
+
+
+def test_a_folder_that_vanishes_while_it_is_searched_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_id = tmp_path / "by-id"
+    by_id.mkdir()
+    scan = os.scandir
+
+    def scan_too_late(path: str) -> object:  # udev removes the folder with its last link
+        if Path(path) == by_id:
+            by_id.rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_too_late)
+    assert abi.LinuxKernel().find(f"{tmp_path}/by-*/*") == []
+    assert not by_id.exists()

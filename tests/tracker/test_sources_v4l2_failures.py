@@ -4,7 +4,9 @@ import errno
 import logging
 import select
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +23,7 @@ from veintrack.tracker.frame import STREAMING
 from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.persistent import PersistentSource
 from veintrack.tracker.sources.v4l2 import V4l2Source, open_v4l2
+from veintrack.tracker.sources.v4l2_modes import Mode
 
 BY_ID = "/dev/v4l/by-id/usb-scan-index0"
 
@@ -435,6 +438,60 @@ def test_closing_while_a_frame_is_awaited_ends_the_iteration() -> None:
     source.close()
 
 
+@pytest.mark.parametrize("request_", [abi.VIDIOC_DQBUF, abi.VIDIOC_STREAMOFF])
+def test_closing_does_not_wait_for_a_call_that_hangs_in_the_kernel(request_: int) -> None:
+    inside, over = threading.Event(), threading.Event()
+    card = grey_card([1, 2])
+    answering = card.ioctl
+
+    def wedged(request: int, argument: Any) -> None:
+        if request == request_:
+            inside.set()
+            over.wait(5)
+            assert not any(memory.closed for memory in card.memories)
+        answering(request, argument)
+
+    source = open_v4l2("3", kernel=FakeKernel(card))
+    card.ioctl = wedged  # type: ignore[method-assign]
+    reader = threading.Thread(target=lambda: list(source))
+    if request_ == abi.VIDIOC_DQBUF:
+        reader.start()
+        inside.wait(5)
+    before_s = time.monotonic()
+    source.close()
+    assert time.monotonic() - before_s < 1
+    assert card.is_open
+    over.set()
+    if request_ == abi.VIDIOC_DQBUF:
+        reader.join(5)
+        assert not reader.is_alive()
+    end_s = time.monotonic() + 5
+    while card.is_open and time.monotonic() < end_s:
+        time.sleep(0.01)
+    assert not card.is_open
+
+
+@pytest.mark.parametrize("flags", [MONOTONIC, MONOTONIC | abi.BUF_FLAG_ERROR])
+def test_what_came_just_before_the_loss_and_nobody_got_is_counted(flags: int) -> None:
+    card = grey_card([1])
+    card.add(2, flags=MONOTONIC | abi.BUF_FLAG_ERROR)
+    card.add(5, flags=flags)
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        frames = iter(source)
+        assert next(frames).index == 0
+        give_back = source._device.give_back
+
+        def unplugged_now(buffer: abi.Buffer) -> None:
+            if buffer.sequence == 5:
+                card.gone = True
+            give_back(buffer)
+
+        source._device.give_back = unplugged_now  # type: ignore[method-assign]
+        with pytest.raises(SourceLostError, match="unplugged"):
+            next(frames)
+        assert source.driver_drops == 4  # of 1 to 5, one was delivered
+
+
 def test_a_picture_that_an_error_still_holds_does_not_keep_the_device_open() -> None:
     card = grey_card([1])
     with open_v4l2("3", kernel=FakeKernel(card)) as source:
@@ -442,3 +499,16 @@ def test_a_picture_that_an_error_still_holds_does_not_keep_the_device_open() -> 
         source.close()
     assert not card.is_open
     assert held.size
+
+
+def test_a_card_that_is_back_is_set_to_what_it_was() -> None:
+    offered = tuple(Mode("GREY", w, h, 25.0) for w, h in ((8, 4), (16, 8)))
+    card = FakeCard(formats=("GREY",), modes=offered, size_px=(16, 8))
+    card.add(1, bytes(128))
+    with open_v4l2("3", kernel=FakeKernel(card)) as source:
+        assert source.info.shape_px == (8, 16)
+        source.close()
+        card.size_px = (8, 4)  # plugged in again, it begins with its default
+        card.add(0, bytes(128))
+        with source.reopen(waits) as again:
+            assert again.info.shape_px == (8, 16)

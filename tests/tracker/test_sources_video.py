@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -15,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from veintrack.errors import SourceLostError, SourceUnreadableError
-from veintrack.tracker.frame import Frame
-from veintrack.tracker.sources import open_source
-from veintrack.tracker.sources.video import StampClock
+from veintrack.tracker.frame import U8, Frame
+from veintrack.tracker.sources import open_source, video
+from veintrack.tracker.sources.video import StampClock, to_pixels
 
 MS = 1_000_000
 
@@ -315,6 +317,30 @@ def test_closing_ends_the_iteration(tmp_path: Path) -> None:
     source.close()
     source.close()
     assert list(frames) == []
+
+
+def test_closing_does_not_wait_for_a_picture_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(encode(tmp_path / "a.mp4"))
+    inside, over = threading.Event(), threading.Event()
+
+    def slow(picture: av.VideoFrame) -> U8:
+        inside.set()
+        over.wait(5)
+        return to_pixels(picture)
+
+    monkeypatch.setattr(video, "to_pixels", slow)
+    frames: list[Frame] = []
+    reader = threading.Thread(target=lambda: frames.extend(source))
+    reader.start()
+    inside.wait(5)
+    before_s = time.monotonic()
+    source.close()
+    assert time.monotonic() - before_s < 1
+    over.set()
+    reader.join(5)
+    assert len(frames) == 1
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-1000, 1000)), min_size=1, max_size=30))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.tracker.stream_server import HttpSender
 from tests.tracker.test_sources_video import encode
@@ -27,20 +29,58 @@ def http() -> Iterator[HttpSender]:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("rtsp://u:p@h/x", "rtsp://u:***@h/x"),
-        ("rtsp://u:p@ss@h:554/x", "rtsp://u:***@h:554/x"),
-        ("rtsp://u:p/a@h:554/x", "rtsp://u:***@h:554/x"),
-        ("rtsp://u:@h/a@b", "rtsp://u:***@h/a@b"),
-        ("rtsp://:p@h/a", "rtsp://:***@h/a"),
-        ("rtsp://u@h/x", "rtsp://u@h/x"),
+        ("rtsp://u:p@h/x", "rtsp://***@h/x"),
+        ("rtsp://u:p@ss@h:554/x", "rtsp://***@h:554/x"),
+        ("rtsp://u:p/a@h:554/x", "rtsp://***@h:554/x"),
+        ("rtsp://u:p?a#b@h:554/x", "rtsp://***@h:554/x"),
+        ("rtsp://u:@h/a@b", "rtsp://***@h/a@b"),
+        ("rtsp://:p@h/a", "rtsp://***@h/a"),
+        ("rtsp://TOKEN@h/x", "rtsp://***@h/x"),
+        ("RTSP:/u:p@h/x", "RTSP:/***@h/x"),
+        ("rtsp:u:p@h/x", "rtsp:***@h/x"),
+        ("srt://u:p@h", "srt://***@h"),
         ("http://h:80/a@b:c", "http://h:80/a@b:c"),
-        ("http://h/v?user=a&password=b&x=1", "http://h/v?user=a&password=***&x=1"),
-        ("rtsp://h/user=a_Password=b_c.sdp?t", "rtsp://h/user=a_Password=***?t"),
+        ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
+        ("http://h/v?user=a&password=b&x=1", "http://h/v?user=***&password=***&x=***"),
+        ("http://h/v?pw=a;psw=b&sig=c/d=e", "http://h/v?pw=***;psw=***&sig=***"),
+        ("http://h/v?TOKEN#t=1", "http://h/v?***#t=***"),
+        ("http://h?a=b", "http://h?a=***"),
+        ("rtsp://h/user=a_Password=b_c.sdp?t", "rtsp://h/user=***?***"),
+        ("rtsp://h/loginpas=a/sig=b;pw=c/x", "rtsp://h/loginpas=***/sig=***;pw=***/x"),
         ("http://[::1]:80/a", "http://[::1]:80/a"),
+        ("igtl://host:18944/Probe", "igtl://host:18944/Probe"),
     ],
 )
 def test_passwords_in_addresses_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/a:b@c/run?1=2.mp4",
+        "clips/*.png",
+        "frame_[0-9]?=x.png",
+        "0",
+        "/dev/video0",
+        "demo",
+        "scan:1@2=3.mp4",
+        "https.mp4",
+    ],
+)
+def test_what_is_no_address_is_shown_as_it_is(path: str) -> None:
+    assert masked(path) == path
+
+
+@given(
+    st.sampled_from(["rtsp", "http", "igtl"]),
+    st.text("Sä0%._~!$'()*+,:@", min_size=1),
+    st.text("Sä0%._~!$'()*+,:@/", min_size=1),
+)
+def test_neither_userinfo_nor_a_value_is_ever_shown(scheme: str, user: str, value: str) -> None:
+    shown = masked(f"{scheme}://Q{user}Q@host/video?x=Q{value}Q")
+    assert shown == f"{scheme}://***@host/video?x=***"
+    assert masked(shown) == shown
 
 
 @pytest.mark.parametrize(

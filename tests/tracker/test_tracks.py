@@ -219,9 +219,31 @@ def test_a_frozen_picture_keeps_tracks_where_they_are_and_teaches_nothing() -> N
     assert (thawed.id, thawed.status) == (1, TrackStatus.CONFIRMED)
 
 
-def test_a_frozen_picture_starts_no_track_and_loses_none() -> None:
+def test_a_frozen_picture_starts_no_track_and_loses_those_that_it_does_not_show() -> None:
     tracker = VeinTracker(TrackSettings(coast_s=0.5))
     run(tracker, [[found(50, 60)]] * 4)
-    for i in range(4, 64):
-        (held,) = tracker.update([found(200, 60)], i * FRAME_NS, still=True)
-    assert (held.id, held.status) == (1, TrackStatus.COASTING)
+    history = [tracker.update([found(200, 60)], i * FRAME_NS, still=True) for i in range(4, 64)]
+    assert states(history)[:15] == ["coasting"] * 15
+    assert states(history)[15:] == ["lost"]
+    assert history[-1] == []
+
+
+def test_a_gap_longer_than_a_track_may_go_unseen_ends_them_all() -> None:
+    tracker = VeinTracker()
+    run(tracker, [[found(50, 60)]] * 5)
+    after = tracker.update([found(52, 60)], 60 * 10**9)
+    assert [(t.id, t.status.value) for t in after] == [(1, "lost"), (2, "tentative")]
+
+
+def test_a_slow_source_has_no_gaps() -> None:
+    tracker = VeinTracker()
+    history = [tracker.update([found(50, 60)], i * 2 * 10**9) for i in range(8)]
+    assert history[-1][0].status is TrackStatus.CONFIRMED
+    assert len({t.id for tracks in history[2:] for t in tracks}) == 1
+
+
+def test_a_jump_of_the_picture_ends_what_it_does_not_show() -> None:
+    tracker = VeinTracker()
+    run(tracker, [[found(50, 60), found(150, 60)]] * 5)
+    after = tracker.update([found(50, 60)], 5 * FRAME_NS, jumped=True)
+    assert [(t.id, t.status.value) for t in after] == [(1, "confirmed"), (2, "lost")]

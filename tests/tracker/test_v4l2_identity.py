@@ -139,3 +139,15 @@ def test_a_source_knows_its_card() -> None:
     kernel = FakeKernel({"/dev/video0": grey_card([])}, {BY_ID: "/dev/video0"})
     with open_v4l2(BY_ID, kernel=kernel) as source:
         assert (source.identity.path, source.identity.links) == ("/dev/video0", (BY_ID,))
+
+
+def test_a_node_that_vanishes_while_it_is_looked_at_is_not_there() -> None:
+    kernel = FakeKernel({"/dev/video0": grey_card([]), "/dev/video1": grey_card([])})
+    opening = kernel.open
+
+    def open_too_late(path: str) -> int:
+        kernel.cards.pop("/dev/video1", None)
+        return opening(path)
+
+    kernel.open = open_too_late  # type: ignore[method-assign]
+    assert [device.path for device in list_devices(kernel)] == ["/dev/video0"]

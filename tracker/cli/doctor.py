@@ -76,7 +76,10 @@ def doctor(
     ] = False,
 ) -> None:
     """Say what this machine can do, and what would mend what is missing."""
-    sections = examine(Places(), ask, device, probe=probe)
+    places = Places()
+    if device is not None:
+        _check_device(places, device)
+    sections = examine(places, ask, device, probe=probe)
     why = obstacle(sections)
     if as_json:
         found = {name: [asdict(check) for check in checks] for name, checks in sections.items()}
@@ -182,6 +185,12 @@ def _cache() -> Check:
     number = f"{len(kept)} {'entry' if len(kept) == 1 else 'entries'}"
     detail = f"{folder}; {number}, {size_gib:.2f} GiB; {free_gib(folder):.1f} GiB free"
     return Check("engine cache", OK, detail, mend)
+
+
+def _check_device(places: Places, device: str) -> None:
+    from veintrack.tracker.health_capture import check_device
+
+    check_device(places, device)
 
 
 def _capture(places: Places, device: str | None, probe: bool) -> Iterator[Check]:

@@ -53,7 +53,7 @@ def _list() -> None:
         told = _tell(one)
         table.add_row(one.name, *(Text(told[head]) for head in heads[1:]))
     if kept:
-        _console().print(table)
+        _echo(table)
     typer.echo(f"{len(kept)} {'profile' if len(kept) == 1 else 'profiles'} in {profiles_folder()}")
 
 
@@ -87,7 +87,10 @@ def _save(
     ] = None,
     tick_mm: Annotated[
         float | None,
-        typer.Option("--tick-mm", help="Or: distance of the ticks of the screen's depth ruler."),
+        typer.Option(
+            "--tick-mm",
+            help="Or: from one tick of the screen's depth ruler to the next: the small ones.",
+        ),
     ] = None,
     clicks: Annotated[
         str | None,
@@ -260,7 +263,9 @@ def _measure(pixels: "U8", area_px: Region, wish: _Wish) -> _Measured:
         if ruler is None:
             raise ValueError("no depth ruler is found beside the scan area: give --clicks instead")
         spacing_mm = spacing_from_ruler(ruler, tick_mm=wish.tick_mm)
-        return _Measured(spacing_mm, f"the depth ruler, ticks {ruler.pitch_px:.2f} px apart", ruler)
+        apart = f"{ruler.pitch_px:.2f} px and {wish.tick_mm:g} mm apart"
+        said = f"the depth ruler: {len(ruler.ticks_px)} ticks, {apart}"
+        return _Measured(spacing_mm, said, ruler)
     if wish.spacing_mm is not None:
         return _Measured(wish.spacing_mm, "as given", ruler)
     clicks = wish.clicks
@@ -273,6 +278,12 @@ def _measure(pixels: "U8", area_px: Region, wish: _Wish) -> _Measured:
     if clicks is None:
         return _Measured(None, "what the source says, if anything")
     first, second, mm = clicks
+    height, width = pixels.shape
+    for x, y in (first, second):
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(
+                f"clicks must lie in the picture of {width}x{height} px, got {x:g},{y:g}"
+            )
     said = f"{mm:g} mm over {math.dist(first, second):.1f} px"
     return _Measured(spacing_from_clicks(first, second, mm), said, ruler)
 
@@ -320,10 +331,14 @@ def _print(told: Mapping[str, str], path: Path) -> None:
     for name, value in {**told, "file": str(path)}.items():
         if value:
             table.add_row(name, Text(value))
-    _console().print(table)
+    _echo(table)
 
 
-def _console() -> Console:
+def _echo(table: Table) -> None:
+    """Print a table without the blanks that fill up its last column."""
     console = Console(highlight=False)
     console.width = max(console.width, _WIDTH)  # in a pipe it would be 80
-    return console
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():
+        typer.echo(line.rstrip())

@@ -54,7 +54,7 @@ def open_source(
     mode : str, optional
         What to set a capture device to: ``WxH``, ``WxH@FPS`` or ``WxH@FPS:FOURCC``.
     on_lost : str
-        What a live source does that is lost: ``exit`` raises
+        What a live source does that is lost, or silent for half a second: ``exit`` raises
         :class:`~veintrack.errors.SourceLostError`, ``wait`` looks for it and goes on when it is
         back.
     lost_timeout_s : float
@@ -85,7 +85,8 @@ def open_source(
     if opened is not None and opened.info.live and on_lost == "wait":
         from veintrack.tracker.sources.persistent import PersistentSource
 
-        waiting = PersistentSource(opened, lost_timeout_s)
+        fixed = None if spacing_mm is None else "the spacing"
+        waiting = PersistentSource(opened, lost_timeout_s, same_size=fixed)
         return waiting if spacing_mm is None else _Spaced(waiting, spacing_mm)
     found = opened or _open_file(source, fps, demo_frames)
     return found if spacing_mm is None else _Spaced(found, spacing_mm)
@@ -124,13 +125,13 @@ def _open_file(source: str | Path, fps: float | None, demo_frames: int) -> Sourc
         return open_demo(frame_count=demo_frames)
     path = Path(source).expanduser()
     suffix = path.suffix.lower()
-    is_pattern = not path.exists() and any(c in text for c in "*?[")
-    if path.is_dir() or is_pattern or (suffix in IMAGE_SUFFIXES and path.exists()):
+    exists = _exists(path)
+    if not exists and not any(c in text for c in "*?["):
+        raise SourceNotFoundError(f"no such file: {source}")
+    if not exists or path.is_dir() or suffix in IMAGE_SUFFIXES:
         from veintrack.tracker.sources.images import open_images
 
         return open_images(source, fps=fps)
-    if not path.exists():
-        raise SourceNotFoundError(f"no such file: {source}")
     if suffix in _VIDEO:
         from veintrack.tracker.sources.video import open_video
 
@@ -145,6 +146,14 @@ def _open_file(source: str | Path, fps: float | None, demo_frames: int) -> Sourc
         return open_dicom(path, fps=fps)
     what = f"{suffix} files" if suffix else "a file without a suffix"
     raise SourceUnreadableError(f"{source}: cannot read {what}; readable are: {READABLE}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder; also of names that the system refuses."""
+    try:
+        return path.exists()
+    except OSError:  # too long, or behind a folder that may not be looked into
+        return False
 
 
 def _looks_like_dicom(path: Path) -> bool:
@@ -170,6 +179,14 @@ class _Spaced(Closing):
     @property
     def state(self) -> SourceState:
         return self._source.state
+
+    @property
+    def outages(self) -> int:
+        return self._source.outages
+
+    @property
+    def last_outage(self) -> SourceState:
+        return self._source.last_outage
 
     @property
     def no_signal(self) -> str:

@@ -5,24 +5,29 @@ from urllib.parse import urlsplit
 
 __all__ = ["host_of", "masked"]
 
-_SECRETS = (
-    # What follows "user:" up to the last @ before the path; beyond the path's start where a
-    # password with a slash in it was not escaped, which is seen by the missing port number.
-    (re.compile(r"(?<=://)([^/?#:@]*):(?:[^/?#]*|(?!\d+[/?#]).*)@"), r"\1:***@"),
-    (re.compile(r"(?i)(pass\w*|pwd|token|secret|key|auth)=[^&/?#]*"), r"\1=***"),
-)
+_ADDRESS = re.compile(r"(?is)([a-z][a-z0-9+.-]*://+|(?:rtsps?|https?|igtl|rtmps?|srt|ftp):/*)(.*)")
+# Up to the last @ before the path; beyond the path's start where a password with a slash in it was
+# not escaped, which is seen by the missing port number.
+_USER = re.compile(r"(?s)(?!\[)(?:[^/?#]*@|[^/?#:@]*:(?!\d+[/?#]).*@)")
+_VALUE = re.compile(r"=[^/;&]*")
+_QUERY_VALUE = re.compile(r"([?#&;])([^?#&;=]*=)?[^?#&;]+")
 
 
 def masked(url: str) -> str:
-    """Hide the password in an address, for every place where it is shown or written.
+    """Hide what may be a secret in an address, for every place where it is shown or written.
 
-    What is no address comes back as it is.
+    That is who logs in, the whole query but its names, and values in the path: senders call
+    passwords by many names. What is no address comes back as it is.
     """
-    if "://" not in url:
+    address = _ADDRESS.fullmatch(url)
+    if address is None:
         return url
-    for secret, shown in _SECRETS:
-        url = secret.sub(shown, url)
-    return url
+    scheme, rest = address.groups()
+    user = _USER.match(rest)
+    rest = rest[user.end() :] if user else rest
+    begin = min((rest.index(mark) for mark in "?#" if mark in rest), default=len(rest))
+    shown = _VALUE.sub("=***", rest[:begin]) + _QUERY_VALUE.sub(r"\1\2***", rest[begin:])
+    return f"{scheme}***@{shown}" if user else scheme + shown
 
 
 def host_of(url: str) -> str | None:

@@ -80,6 +80,16 @@ class Source(Protocol):
         ...
 
     @property
+    def outages(self) -> int:
+        """How often it was lost and waited for."""
+        ...
+
+    @property
+    def last_outage(self) -> SourceState:
+        """The state while it was lost last; streaming if it never was."""
+        ...
+
+    @property
     def no_signal(self) -> str:
         """What the driver says is wrong with its input; empty where nothing is, or it is mute."""
         ...
@@ -122,6 +132,6 @@ class LiveSource(Source, Protocol):
 class OneShot(Closing):
     """What sources have in common that deliver until they end or fail, and never come back."""
 
-    driver_drops = 0
-    state = STREAMING
+    driver_drops = outages = 0
+    state = last_outage = STREAMING
     no_signal = ""

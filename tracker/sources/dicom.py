@@ -1,7 +1,7 @@
 """DICOM files, single and multi-frame, with their own times, scan area and spacing."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from time import monotonic_ns
@@ -16,9 +16,12 @@ from veintrack.tracker.sources.dicom_grey import Grey, read_grey
 from veintrack.tracker.sources.dicom_pixels import decode, decode_video, read_layout
 from veintrack.tracker.sources.dicom_regions import read_geometry
 from veintrack.tracker.sources.dicom_times import read_times
+from veintrack.tracker.sources.inuse import InUse
 
 __all__ = ["DicomSource", "open_dicom"]
 
+_MOST_VIDEO_BYTES = 512 << 20  # of a stream, which is read as a whole
+_MOST_FRAGMENTS = 1 << 18  # whatever number of frames is declared
 _MODALITIES = ("US", "IVUS", "OT", "SC", "XC", "CT", "MR", "NM", "XA")
 
 
@@ -54,12 +57,11 @@ class DicomSource(OneShot):
 
     def __init__(self, path: Path, fps: float | None = None) -> None:
         self._path = path
-        self._lock = threading.Lock()  # held while a frame is read, so that close() waits for it
-        self._closed = False
         self._read = self._held = 0
         self._count: int | None = None
         self._cut = False
         self._file = DicomFile(path)
+        self._in_use = InUse(self._release)
         try:
             self._open(fps)
         except BaseException:
@@ -110,8 +112,8 @@ class DicomSource(OneShot):
             yield frame
 
     def _next(self) -> Frame | None:
-        with self._lock:
-            if self._closed:
+        with self._in_use as is_open:
+            if not is_open:
                 return None
             picture, self._first = self._first or next(self._pictures, None), None
             if picture is None:
@@ -135,7 +137,7 @@ class DicomSource(OneShot):
                 f"{self._path} is damaged or cut short: {read} frames could be read"
             )
 
-    def _stills(self) -> Iterator[tuple[int, U8]]:
+    def _stills(self) -> Generator[tuple[int, U8], None, None]:
         """Decode frames one at a time; those that are damaged are left out."""
         for index, pieces in enumerate(self._places()):
             data = self._file.read(pieces)
@@ -149,7 +151,7 @@ class DicomSource(OneShot):
         """Tell where each frame lies in the file, as far as the file goes."""
         declared, step = self._declared(), self._layout.frame_bytes
         if self._file.encapsulated:
-            fragments = self._file.fragments()
+            fragments = self._fragments(declared)
             single = self._layout.syntax == RLELossless
             groups = self._file.group(fragments, declared, single)
             self._held, self._count = len(groups), declared or len(groups)
@@ -159,16 +161,30 @@ class DicomSource(OneShot):
         self._count = declared or self._held
         return (((offset + index * step, step),) for index in range(min(self._count, self._held)))
 
-    def _video(self) -> Iterator[tuple[int, U8]]:
+    def _video(self) -> Generator[tuple[int, U8], None, None]:
         """Decode the one stream that all frames are in."""
         self._count = self._declared()
-        fragments = self._file.fragments()
+        fragments = self._fragments(self._count)
+        length = sum(n for _, n in fragments)
+        if min(length, self._file.pixels[1]) > _MOST_VIDEO_BYTES:
+            raise SourceUnreadableError(
+                f"{self._path}: its video has {length >> 20} MiB; "
+                f"up to {_MOST_VIDEO_BYTES >> 20} MiB are read"
+            )
         data = self._file.read(fragments)
-        self._cut = len(data) < sum(n for _, n in fragments)
+        self._cut = self._cut or len(data) < length
         try:
-            yield from enumerate(islice(decode_video(data), self._count))
+            with closing(decode_video(data)) as pictures:
+                yield from enumerate(islice(pictures, self._count))
         except EOFError:
             self._cut = True
+
+    def _fragments(self, declared: int | None) -> list[Piece]:
+        """Find the fragments; more than any encoder makes of these frames are damage."""
+        most = max(4096, min(64 * (declared or 0), _MOST_FRAGMENTS))
+        fragments = self._file.fragments(most)
+        self._cut = declared is None and len(fragments) >= most
+        return fragments
 
     def _declared(self) -> int | None:
         """Give the Number of Frames of the header; without it a picture is single or unknown."""
@@ -190,8 +206,10 @@ class DicomSource(OneShot):
             notes.append("text is burnt into the pictures; keep it out with the scan area")
         return tuple(notes)
 
+    def _release(self) -> None:
+        self._pictures.close()
+        self._file.close()
+
     def close(self) -> None:
         """Close the file, as soon as the frame that is being decoded is done."""
-        self._closed = True
-        with self._lock:
-            self._file.close()
+        self._in_use.close()

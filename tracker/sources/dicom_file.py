@@ -7,6 +7,7 @@ of a damaged value is thrown away unseen: its messages may quote the value.
 import io
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,13 +58,36 @@ _MOST_READS = 1_000_000  # of a header; zeros would be parsed as empty elements 
 _STARTS = (b"\xff\xd8", b"\xff\x4f", b"\x00\x00\x00\x0c")  # JPEG and JPEG-LS, JPEG 2000, JP2
 
 
+_this_thread = threading.local()
+
+
+def _is_for_others(_: logging.LogRecord) -> bool:
+    """Drop what is logged by a thread that reads a file here, and by no other."""
+    return not getattr(_this_thread, "quiet", False)
+
+
+for _name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils"):
+    logging.getLogger(_name).addFilter(_is_for_others)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what pydicom has to say of a file from the user: it may quote values of tags."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Keep what pydicom logs of a file from the user: it may quote values of tags."""
+    before = getattr(_this_thread, "quiet", False)
+    _this_thread.quiet = True
+    try:
         yield
+    finally:
+        _this_thread.quiet = before
+
+
+def _ignore_warnings() -> None:
+    """Ignore what pydicom warns of, which may quote too.
+
+    Filters are those of the whole process, so they are set on opening and not for each frame, and
+    only for pydicom and for what it puts down to its callers here.
+    """
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)|veintrack\.tracker\.sources\.dicom")
 
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
@@ -175,6 +199,7 @@ class DicomFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _ignore_warnings()
         try:
             self._file = _Bounded(path)
         except OSError as error:
@@ -265,15 +290,20 @@ class DicomFile:
             parts.append(self._file.read(length))
         return b"".join(parts)
 
-    def fragments(self) -> list[Piece]:
+    def fragments(self, most: int) -> list[Piece]:
         """Find the fragments of encapsulated pixel data, up to its end or the first damage.
 
         The items of PS3.5 section A.4, without the first, the offset table: it may be empty, and
         where it is damaged it leads astray.
+
+        Parameters
+        ----------
+        most : int
+            Where to stop: a damaged file can hold millions of empty ones.
         """
         found: list[Piece] = []
         at, end = self.pixels[0], sum(self.pixels)
-        while at + 8 <= end:
+        while at + 8 <= end and len(found) <= most:
             self._file.seek(at)
             head = self._file.read(8)
             if head[:4] != _ITEM:

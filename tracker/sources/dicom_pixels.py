@@ -1,7 +1,7 @@
 """How the frames of a DICOM file are stored, and their decoding."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -238,7 +238,7 @@ def _fits(data: bytes, layout: Layout) -> bool:
     Asked before it is decoded: a damaged size makes decoders ask for gigabytes.
     """
     if layout.syntax == RLELossless:
-        return True
+        return len(data) > 64  # its header, which tells no size (PS3.5 section G.5)
     return _coded_size(data) == (layout.columns, layout.rows)
 
 
@@ -277,12 +277,12 @@ def _decode_by_ffmpeg(data: bytes, layout: Layout) -> Decoded | None:
         codec.options, codec.thread_count = {"err_detect": "explode"}, 1
         pictures = [*codec.decode(av.Packet(data)), *codec.decode(None)]
         samples, kind = pictures[0].to_ndarray(), pictures[0].format.name
+        if kind.startswith("yuv"):  # three planes: samples as stored, whatever they mean
+            samples = samples.transpose(1, 2, 0)  # ValueError where colour is subsampled
+        elif kind == "bgr24":
+            samples = samples[..., ::-1]
     except (av.FFmpegError, ValueError, IndexError):
         return None
-    if kind.startswith("yuv"):  # three planes: samples as stored, whatever they mean
-        samples = samples.transpose(1, 2, 0)
-    elif kind == "bgr24":
-        samples = samples[..., ::-1]
     sizes = (layout.rows, layout.columns, *((3,) if layout.samples == 3 else ()))
     return Decoded(samples, layout.photometric) if samples.shape == sizes else None
 
@@ -293,10 +293,11 @@ def _adobe_ycc(data: bytes) -> bool:
     return at >= 0 and data[at + 15 : at + 16] == b"\x01"
 
 
-def decode_video(data: bytes) -> Iterator[U8]:
+def decode_video(data: bytes) -> Generator[U8, None, None]:
     """Decode the grey levels of an MPEG stream up to its first damage.
 
-    What comes behind it would get the wrong index and time.
+    What comes behind it would get the wrong index and time. The generator holds the stream open
+    until it ends or is closed.
 
     Parameters
     ----------
@@ -310,12 +311,18 @@ def decode_video(data: bytes) -> Iterator[U8]:
     """
     import av
 
+    from veintrack.tracker.sources.decoder import MAX_PIXELS, silence
     from veintrack.tracker.sources.video import to_pixels
 
-    av.logging.set_level(None)
+    silence()
+    # The white list keeps a playlist or a session description from reaching the network.
+    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
     try:
-        with av.open(io.BytesIO(data)) as container:
-            container.streams.video[0].codec_context.options = {"max_pixels": str(_LARGEST_BYTES)}
+        with av.open(io.BytesIO(data), options=options) as container:
+            context: VideoCodecContext | None = container.streams.video[0].codec_context
+            if context is None:  # there is no decoder for it here
+                raise EOFError
+            context.options = {"max_pixels": str(MAX_PIXELS)}
             for picture in container.decode(video=0):
                 if picture.is_corrupt:
                     raise EOFError

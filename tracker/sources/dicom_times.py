@@ -1,7 +1,8 @@
 """When the frames of a DICOM file were taken, counted from its first."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from statistics import median
@@ -9,12 +10,16 @@ from statistics import median
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from veintrack.tracker.sources.dicom_file import items, moment, numbers
+from veintrack.tracker.sources.dicom_file import items, moment, numbers, quiet
 
 __all__ = ["FALLBACK_RATE_HZ", "FrameTimes", "read_times"]
 
 FALLBACK_RATE_HZ = 30.0
 _SLOWEST_HZ, _FASTEST_HZ = 1e-3, 1e5  # outside of these a rate is damage
+_RATES = (
+    ("CineRate", "Cine Rate"),
+    ("RecommendedDisplayFrameRate", "Recommended Display Frame Rate"),
+)
 _SECOND = timedelta(seconds=1)
 
 
@@ -65,13 +70,44 @@ def read_times(dataset: Dataset, count: int, fps: float | None) -> FrameTimes:
     if tag_for_keyword("FrameTime") in _pointers(dataset):
         vector, nominal = nominal, vector
     known = vector or nominal or _from_frames(dataset, count) or _from_rates(dataset)
+    passed_over = tuple(_unusable(dataset, count))
     if known is not None:
-        return known
+        return replace(known, notes=(*passed_over, *known.notes))
+    why = "; ".join(passed_over) or "no times in the file"
     if fps is not None:
-        return FrameTimes(fps, f"no times in the file: {fps:g} frames a second as given")
-    return FrameTimes(
-        FALLBACK_RATE_HZ, f"no times in the file: {FALLBACK_RATE_HZ:g} frames a second assumed"
-    )
+        words = f"{why}: {fps:g} frames a second as given"
+        return FrameTimes(fps, words, notes=passed_over)
+    words = f"{why}: {FALLBACK_RATE_HZ:g} frames a second assumed"
+    return FrameTimes(FALLBACK_RATE_HZ, words, notes=(f"{words}; --fps says otherwise",))
+
+
+def _unusable(dataset: Dataset, count: int) -> Iterator[str]:
+    """Name the times that the file has and that cannot be used, and say why."""
+    if _is_there(dataset, "FrameTimeVector") and count != 1 and not _from_vector(dataset, count):
+        values = len(numbers(dataset, "FrameTimeVector"))
+        why = "its values cannot be times between frames"
+        if values and values != count:
+            why = f"{values} values for {count or 'an unknown number of'} frames"
+        yield f"the file's Frame Time Vector cannot be used ({why})"
+    if _is_there(dataset, "FrameTime") and not _from_frame_time(dataset):
+        yield f"the file's Frame Time cannot be used ({_first(dataset, 'FrameTime')} ms)"
+    for keyword, words in _RATES:
+        if _is_there(dataset, keyword) and not any(map(_possible, numbers(dataset, keyword)[:1])):
+            yield f"the file's {words} cannot be used ({_first(dataset, keyword)} a second)"
+
+
+def _is_there(dataset: Dataset, keyword: str) -> bool:
+    """Tell whether a tag has a value, be it damaged."""
+    try:
+        with quiet():
+            return dataset.get(keyword) not in (None, "")
+    except Exception:  # pydicom raises what it likes on damaged values
+        return True
+
+
+def _first(dataset: Dataset, keyword: str) -> str:
+    values = numbers(dataset, keyword)
+    return f"{values[0]:g}" if values else "not a number"
 
 
 def _pointers(dataset: Dataset) -> tuple[float, ...]:
@@ -134,10 +170,7 @@ def _stamped(steps_ms: list[float], words: str) -> FrameTimes | None:
 
 
 def _from_rates(dataset: Dataset) -> FrameTimes | None:
-    for keyword, words in (
-        ("CineRate", "Cine Rate"),
-        ("RecommendedDisplayFrameRate", "Recommended Display Frame Rate"),
-    ):
+    for keyword, words in _RATES:
         for rate_hz in numbers(dataset, keyword)[:1]:
             if _possible(rate_hz):
                 return FrameTimes(rate_hz, f"the file's {words}, {rate_hz:g} frames a second")

@@ -28,6 +28,9 @@ _FIRST_WAIT_S = 5.0
 _STALL_S, _STALL_FRAMES = 0.5, 3
 _USUAL_FROM = 4  # intervals from which on the sender's rate is known
 _MAX_NAMES = 20
+_FRESH_NS = 50_000_000  # so soon after opening nothing has gathered
+_CATCH_UP_NS = 1_000_000_000  # for how long pictures that gathered are expected
+_WAITED_NS, _WAITS = 2_000_000, 3  # reads that had to wait, that many in a row: none is left
 
 
 def open_igtl(url: str) -> "IgtlSource":
@@ -59,8 +62,8 @@ class IgtlSource(Closing):
         Whose pictures are taken, where the address names none.
     """
 
-    driver_drops = 0
-    state = STREAMING
+    state = last_outage = STREAMING
+    outages = 0
     no_signal = ""
 
     def __init__(
@@ -70,6 +73,7 @@ class IgtlSource(Closing):
         device: str | None = None,
     ) -> None:
         self._url, self._name = url, masked(url)
+        self._unreadable = 0
         host, port, named = _parse(url)
         self._device = named or device
         self._connection = connect(host, port, _FIRST_WAIT_S, cancelled)
@@ -136,16 +140,34 @@ class IgtlSource(Closing):
         """What is known of the source."""
         return self._info
 
+    @property
+    def driver_drops(self) -> int:
+        """Pictures that came and could not be read; what a sender leaves out it does not say."""
+        return self._unreadable
+
     def __iter__(self) -> Iterator[Frame]:
         clock, intervals_s = SenderClock(), deque[float](maxlen=8)
-        message: Message | None = self._first
-        last_ns, index = self._first.arrival_ns, 0
+        message, index = self._catch_up(), 0
         while message is not None:
+            last_ns = message.arrival_ns
             yield self._frame(message, index, clock)
             message = self._next_image(_stall_limit_s(intervals_s))
             if message is not None:
                 intervals_s.append((message.arrival_ns - last_ns) * 1e-9)
-                last_ns, index = message.arrival_ns, index + 1
+                index += 1
+
+    def _catch_up(self) -> Message | None:
+        """Read what gathered since opening, which is old, up to a picture that is new."""
+        begun_ns, waits = monotonic_ns(), 0
+        if begun_ns - self._first.arrival_ns < _FRESH_NS:
+            return self._first
+        message: Message | None = self._first
+        while message and waits < _WAITS and monotonic_ns() - begun_ns < _CATCH_UP_NS:
+            waited_ns = self._connection.waited_ns
+            message = self._next_image(_FIRST_WAIT_S)
+            had_to_wait = self._connection.waited_ns - waited_ns > _WAITED_NS
+            waits = waits + 1 if had_to_wait else 0
+        return message
 
     def _next_image(self, limit_s: float) -> Message | None:
         """Wait for the next picture; None if closed here."""
@@ -160,7 +182,11 @@ class IgtlSource(Closing):
         raise SourceStalledError(f"{self._name}: no picture for {limit_s:.1f} s")
 
     def _frame(self, message: Message, index: int, clock: SenderClock) -> Frame:
-        got = self._checked(message)
+        try:
+            got = self._checked(message)
+        except SourceLostError:
+            self._unreadable += 1
+            raise
         sender_ns, arrival_ns = message.header.sender_ns or None, message.arrival_ns
         return Frame(
             to_grey(ready(got.levels), self._shift),
@@ -207,8 +233,8 @@ def _parse(url: str) -> tuple[str, int, str | None]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise SourceUnreadableError(f"{masked(url)}: {error}; {expected}") from error
+    except ValueError:  # its words may hold a password
+        raise SourceUnreadableError(f"{masked(url)} is no address; {expected}") from None
     if parts.scheme.lower() != "igtl" or not host or parts.query or parts.fragment:
         raise SourceUnreadableError(
             f"{masked(url)} is no address of an OpenIGTLink sender; {expected}"

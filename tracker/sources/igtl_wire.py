@@ -107,6 +107,8 @@ class Connection:
         self._lock = threading.Lock()  # held around each look at the socket, so that its number
         self._closed = threading.Event()  # cannot become another file's under the reader
         self._buffer = bytearray(_CHUNK_BYTES)
+        #: For how long the reader has waited for messages to begin, in all.
+        self.waited_ns = 0
 
     @property
     def is_closed(self) -> bool:
@@ -129,7 +131,9 @@ class Connection:
         SourceLostError
             If the sender closed the connection, or sends something else.
         """
+        begun_ns = monotonic_ns()
         data = self._read(HEADER_BYTES, until_ns)
+        self.waited_ns += monotonic_ns() - begun_ns
         if data is None:
             return None
         try:

@@ -1,11 +1,12 @@
 """A folder, a glob pattern or a single file of still pictures."""
 
 import glob
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic_ns
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
 __all__ = ["DEFAULT_RATE_HZ", "ImageSource", "open_images"]
 
 DEFAULT_RATE_HZ = 30.0
+_PAGED = (".tif", ".tiff")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -36,11 +38,12 @@ def open_images(source: str | Path, *, fps: float | None = None) -> "ImageSource
     """
     path = Path(source).expanduser()
     suffixes = " ".join(IMAGE_SUFFIXES)
-    if path.is_dir():
+    # os.path, as pathlib raises for a name that is too long.
+    if os.path.isdir(path):  # noqa: PTH112
         files = _pictures(list(path.iterdir()))
         if not files:
             raise SourceUnreadableError(f"no pictures in the folder {source}: expected {suffixes}")
-    elif path.exists():
+    elif os.path.exists(path):  # noqa: PTH110
         files = [path]
     elif glob.has_magic(str(source)):
         matches = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
@@ -65,15 +68,40 @@ def _pictures(paths: list[Path]) -> list[Path]:
     return sorted(wanted, key=lambda path: natural_key(str(path)))
 
 
-def _decode(path: Path) -> NDArray[Any] | None:
+def _decode(path: Path, page: int = 0) -> NDArray[Any] | None:
     """Read one picture as it is stored; None where it cannot be read."""
     try:
+        if page:
+            with path.open("rb") as file:
+                pages = cv2.imreadmulti(_named(file), page, 1, flags=cv2.IMREAD_UNCHANGED)[1]
+            return pages[0] if pages else None
         data = path.read_bytes()  # cv2 itself cannot open every path
         if not data or _is_damaged_png(data):
             return None
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (OSError, cv2.error):
         return None
+
+
+def _page_count(path: Path) -> int:
+    """Count the pictures in one file: the pages of a TIFF, else one."""
+    if path.suffix.lower() not in _PAGED:
+        return 1
+    try:
+        with path.open("rb") as file:
+            return max(1, cv2.imcount(_named(file)))
+    except (OSError, cv2.error):
+        return 1
+
+
+def _page_notes(counts: list[int]) -> list[str]:
+    paged = [count for count in counts if count > 1]
+    return [f"{sum(paged)} pages of {len(paged)} TIFF files, one after the other"] if paged else []
+
+
+def _named(file: BinaryIO) -> str:
+    """Name an open file so that cv2 can open it, whatever the bytes of its name are."""
+    return f"/proc/self/fd/{file.fileno()}"
 
 
 def _is_damaged_png(data: bytes) -> bool:
@@ -96,7 +124,7 @@ def _is_damaged_png(data: bytes) -> bool:
 
 
 class ImageSource(OneShot):
-    """Still pictures in natural order, a fixed time apart.
+    """Still pictures in natural order, a fixed time apart; the pages of a TIFF are such too.
 
     Parameters
     ----------
@@ -114,7 +142,11 @@ class ImageSource(OneShot):
         if not (np.isfinite(rate_hz) and rate_hz > 0):
             raise ValueError(f"fps must be positive and finite, got {rate_hz}")
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        self._files, self._rate_hz = files, rate_hz
+        self._rate_hz = rate_hz
+        counts = [_page_count(file) for file in files]
+        self._pictures = [
+            (file, page) for file, n in zip(files, counts, strict=True) for page in range(n)
+        ]
         self._closed = False
         first = _decode(files[0])
         if first is None:
@@ -131,10 +163,10 @@ class ImageSource(OneShot):
             live=False,
             shape_px=(shape_px[0], shape_px[1]),
             rate_hz=rate_hz,
-            frame_count=len(files),
+            frame_count=len(self._pictures),
             spacing_mm=None,
             times_from=f"no times in image files: {rate}",
-            notes=describe(first, self._shift),
+            notes=(*describe(first, self._shift), *_page_notes(counts)),
         )
 
     @property
@@ -143,14 +175,15 @@ class ImageSource(OneShot):
         return self._info
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._files):
+        for index, (path, page) in enumerate(self._pictures):
             if self._closed:
                 return
-            yield self._read(index, path)
+            yield self._read(index, path, page)
 
-    def _read(self, index: int, path: Path) -> Frame:
-        where = f"after {index} of {len(self._files)} pictures: {path}"
-        picture = _decode(path)
+    def _read(self, index: int, path: Path, page: int) -> Frame:
+        of_file = f"page {page + 1} of {path}" if page else path
+        where = f"after {index} of {len(self._pictures)} pictures: {of_file}"
+        picture = _decode(path, page)
         if picture is None:
             raise SourceLostError(f"{where} cannot be read")
         try:

@@ -6,6 +6,7 @@ The format is that of teem's "Definition of NRRD File Format": lines ``field: va
 
 import math
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from veintrack.tracker.sources.metafile import (
     numbers,
     shown,
 )
+from veintrack.tracker.sources.plus import NRRD_NAMES
 
 __all__ = ["read_nrrd"]
 
@@ -36,7 +38,38 @@ _TYPES = {
     "f8": ("double",),
 }
 _CODES = {name: code for code, names in _TYPES.items() for name in names}
+# The format's own fields that are read. Names of others keep their case, as PLUS wrote them.
+_OWN = {
+    "byte skip",
+    "byteskip",
+    "data file",
+    "datafile",
+    "dimension",
+    "encoding",
+    "endian",
+    "kinds",
+    "line skip",
+    "lineskip",
+    "sizes",
+    "space directions",
+    "space units",
+    "spacings",
+    "type",
+    "units",
+}
 _IN_SPACE = ("domain", "space", "???", "none")  # kinds of an axis that is no colour
+_COLOUR = re.compile(r"vector|(rgb|rgba|3|4)-.+")
+_FRAMES = ("list", "time")
+_NO_UNITS = ("",) * 16  # of the components behind those that are named
+_UNITS_MM = {
+    "": 1.0,
+    "mm": 1.0,
+    "cm": 10.0,
+    "m": 1000.0,
+    "um": 1e-3,
+    "\u00b5m": 1e-3,
+    "\u03bcm": 1e-3,
+}
 _ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 
 
@@ -53,17 +86,17 @@ def read_nrrd(path: Path) -> Metafile:
         end_of_header = file.tell()
     try:
         sizes = [integer(word) for word in fields["sizes"].split()]
-        dimensions = integer(fields["dimension"])
+        if (dimensions := integer(fields["dimension"])) != len(sizes):
+            raise ValueError(f"{dimensions} dimensions with {len(sizes)} sizes")
         skip_bytes = integer(fields.get("byte skip", fields.get("byteskip", "0")))
         skip_lines = integer(fields.get("line skip", fields.get("lineskip", "0")))
         kind, encoding = fields["type"].lower(), fields["encoding"].lower()
-        spacing = _spacings(fields, len(sizes))
+        axis = _first_picture_axis(path, fields, sizes)
+        spacing, note = _spacing(fields, len(sizes), axis)
     except KeyError as error:
         raise damaged(path, f"its header has no {error.args[0]}") from error
     except ValueError as error:
         raise damaged(path, str(error)) from error
-    if dimensions != len(sizes):
-        raise damaged(path, f"{dimensions} dimensions with {len(sizes)} sizes")
     if kind not in _CODES:
         raise damaged(path, f"its levels are of the unknown type {shown(kind)}")
     if encoding not in _ENCODINGS:
@@ -73,7 +106,6 @@ def read_nrrd(path: Path) -> Metafile:
     compressed = _ENCODINGS[encoding]
     if skip_lines or (compressed and skip_bytes) or skip_bytes < -1:
         raise SourceUnreadableError(f"{path}: data that begin after a skip are read only if raw")
-    axis = _first_picture_axis(path, fields, sizes)
     detached = fields.get("data file", fields.get("datafile"))
     start = 0 if detached else end_of_header
     return Metafile(
@@ -85,13 +117,14 @@ def read_nrrd(path: Path) -> Metafile:
         channels=sizes[0] if axis else 1,
         frame_count=_frame_count(path, sizes[axis + 2 :]),
         dtype=np.dtype((">" if fields.get("endian", "little") == "big" else "<") + _CODES[kind]),
-        spacing_mm=_pair(spacing[axis : axis + 2]),
+        spacing_mm=spacing,
         fields=fields,
+        spacing_note=note,
     )
 
 
 def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
-    """Read the lines up to the empty one; names of the format's own fields in lower case."""
+    """Read the lines up to the empty one; only the format's own names are put in lower case."""
     fields: dict[str, str] = {}
     file.readline(MAX_FIELD_BYTES)  # the magic, which was looked at
     while file.tell() < MAX_HEADER_BYTES:
@@ -106,8 +139,12 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
         found = re.match(r"([^:]+):(=?)(.*)", text)
         if not found:
             break
-        name, own, value = found.groups()
-        fields[name if own else name.strip().lower()] = value.strip()
+        name, keyed, value = found.groups()
+        plain = name.strip().lower()
+        if plain not in _OWN:
+            fields[NRRD_NAMES.get(plain, name.strip())] = value.strip()
+        elif not keyed:  # a key of that name is the writer's, and no field
+            fields[plain] = value.strip()
     raise damaged(path, "its header has no end")
 
 
@@ -120,11 +157,16 @@ def _first_picture_axis(path: Path, fields: dict[str, str], sizes: list[int]) ->
     kinds = fields.get("kinds", "").lower().split() or ["domain"]
     if kinds[0] in _IN_SPACE or len(sizes) < 3:
         return 0
-    if sizes[0] in (1, 3, 4):
+    if sizes[0] == 1 or (sizes[0] in (3, 4) and _COLOUR.fullmatch(kinds[0])):
         return 1
+    if kinds[0] in _FRAMES:
+        raise SourceUnreadableError(
+            f"{path}: its {sizes[0]} frames are interleaved pixel by pixel (the first axis is a "
+            f"{shown(kinds[0])}); frames one after the other are read, as PLUS writes them"
+        )
     raise SourceUnreadableError(
-        f"{path}: its {sizes[0]} frames are interleaved pixel by pixel (the first axis is a "
-        f"{shown(kinds[0])}); frames one after the other are read, as PLUS writes them"
+        f"{path}: its first axis is a {shown(kinds[0])} of {sizes[0]}; grey, and red, green, "
+        "blue are read"
     )
 
 
@@ -147,20 +189,29 @@ def _data_file(path: Path, name: str) -> Path:
     return path.parent / name
 
 
-def _spacings(fields: dict[str, str], dimensions: int) -> list[float | None]:
-    """Read the spacing of each axis, where it has one."""
+def _spacing(fields: dict[str, str], dimensions: int, axis: int) -> tuple[Spacing | None, str]:
+    """Read ``(row_mm, col_mm)`` of the picture whose x is `axis`; or why it is not taken."""
     if "space directions" in fields:
         words = re.findall(r"none|\([^)]*\)", fields["space directions"].lower())
-        found = [
-            None if w == "none" else math.hypot(*numbers(w[1:-1].replace(",", " "))) for w in words
-        ]
+        steps = [() if w == "none" else numbers(w[1:-1].replace(",", " ")) for w in words]
+        units = [_units(fields.get("space units", ""))] * dimensions  # one for each component
     else:
         words = fields.get("spacings", "").lower().split()
-        found = [None if w == "nan" else abs(numbers(w)[0]) for w in words]
-    return found if len(found) == dimensions else [None] * dimensions
+        steps = [() if w == "nan" else numbers(w) for w in words]
+        units = [[unit] for unit in _units(fields.get("units", ""))]
+    if len(steps) != dimensions:
+        return None, ""
+    along = [
+        [(part, unit) for part, unit in zip(step, [*of_step, *_NO_UNITS], strict=False) if part]
+        for step, of_step in zip_longest(steps, units[:dimensions], fillvalue=())
+    ][axis : axis + 2]
+    unknown = sorted({unit for step in along for _, unit in step} - _UNITS_MM.keys())
+    if unknown:
+        return None, f"a spacing in {shown(unknown[0])} (mm, cm, m and um are known): not taken"
+    x_mm, y_mm = (math.hypot(*(part * _UNITS_MM[unit] for part, unit in step)) for step in along)
+    return ((y_mm, x_mm) if x_mm and y_mm else None), ""
 
 
-def _pair(xy: list[float | None]) -> Spacing | None:
-    """Turn the spacing along x and y into ``(row_mm, col_mm)``."""
-    x, y = xy
-    return (y, x) if x and y else None
+def _units(text: str) -> list[str]:
+    """Read names of units, in quotes as the format wants them, or between blanks."""
+    return [name.strip().lower() for name in re.findall(r'"([^"]*)"', text) or text.split()]

@@ -1,7 +1,7 @@
 """What PLUS writes into the header of a sequence: times, validity, orientation, scale.
 
 The names of the fields and the meaning of the codes are those of the PLUS toolkit
-(``igsioVideoFrame.h``, ``vtkIGSIOSequenceIOBase`` and its user manual).
+(``igsioVideoFrame.h``, ``vtkIGSIOSequenceIOBase``, ``vtkIGSIONrrdSequenceIO`` and its user manual).
 """
 
 import math
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.tracker.frame import Spacing
-from veintrack.tracker.sources.metafile import numbers
+from veintrack.tracker.sources.metafile import is_plausible, numbers
 
 __all__ = [
+    "NRRD_NAMES",
     "image_scale",
     "invalid_frames",
     "is_transposed",
@@ -29,11 +30,15 @@ __all__ = [
     "to_mf",
 ]
 
+#: What PLUS calls two fields in an NRRD file, and in all others.
+NRRD_NAMES = {
+    "ultrasound image orientation": "UltrasoundImageOrientation",
+    "ultrasound image type": "UltrasoundImageType",
+}
 _FRAME_FIELD = re.compile(r"Seq_Frame(\d{1,9})_(\w+)")
 _ORIENTATION = re.compile(r"([MU][FN]|[FN][MU])[AD]?")
 _LONGEST_S = 10**11
 _SQUARE = 0.01  # cosine between two axes that are at right angles
-_SCALES_MM = (1e-3, 10.0)  # millimetres per pixel that an ultrasound picture can have
 
 
 def _by_frame(fields: Mapping[str, str], wanted: str) -> dict[int, str]:
@@ -57,9 +62,9 @@ def stamps_ns(fields: Mapping[str, str]) -> dict[int, int]:
 
 
 def invalid_frames(fields: Mapping[str, str]) -> frozenset[int]:
-    """Find the frames whose picture is marked as invalid."""
-    statuses = _by_frame(fields, "ImageStatus")
-    return frozenset(frame for frame, status in statuses.items() if status.upper() == "INVALID")
+    """Find the frames whose picture has a status other than ``OK``; NRRD files say ``Status``."""
+    statuses = _by_frame(fields, "Status") | _by_frame(fields, "ImageStatus")
+    return frozenset(frame for frame, status in statuses.items() if status.upper() != "OK")
 
 
 def median_period_ns(stamps: Mapping[int, int]) -> int | None:
@@ -157,8 +162,7 @@ def _scale(text: str) -> Spacing | None:
         return None
     matrix = np.reshape(values, (4, 4))[:3, :2]
     x_mm, y_mm = (math.hypot(*column) for column in matrix.T)
-    low, high = _SCALES_MM
-    if not (low <= min(x_mm, y_mm) and max(x_mm, y_mm) <= high) or x_mm == y_mm == 1:
+    if not is_plausible((y_mm, x_mm)) or x_mm == y_mm == 1:
         return None
     if abs(float(matrix[:, 0] @ matrix[:, 1])) > _SQUARE * x_mm * y_mm:
         return None

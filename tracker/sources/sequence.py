@@ -1,5 +1,6 @@
 """Sequence metafiles: PLUS (``.igs.mha``, ``.mhd``, ``.nrrd``) and plain stacks of pictures."""
 
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from veintrack.tracker.sources.base import OneShot, SourceInfo
 from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
 from veintrack.tracker.sources.images import DEFAULT_RATE_HZ
 from veintrack.tracker.sources.levels import READ_TYPES, ready
-from veintrack.tracker.sources.metafile import Metafile, pictures, shown
+from veintrack.tracker.sources.metafile import Metafile, is_plausible, pictures, shown
 from veintrack.tracker.sources.metaimage import read_metaimage
 from veintrack.tracker.sources.nrrd import read_nrrd
 from veintrack.tracker.sources.plus import (
@@ -44,7 +45,7 @@ def open_sequence(path: Path, *, fps: float | None = None) -> "SequenceSource":
     SourceUnreadableError
         If it is none that can be read, or not one picture of it can be.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - pathlib raises for a name that is too long
         raise SourceNotFoundError(f"no such file: {path}")
     try:
         return SequenceSource(Path(path), fps)
@@ -205,9 +206,13 @@ def _orientation_notes(file: Metafile, code: str) -> list[str]:
 
 def _spacing(file: Metafile, code: str) -> tuple[Spacing | None, list[str]]:
     """Take the header's spacing, or else the scale of a transform, for the turned picture."""
-    spacing, notes = file.spacing_mm, []
+    spacing, notes = file.spacing_mm, [file.spacing_note] if file.spacing_note else []
     if spacing == (1, 1):
         spacing, notes = None, ["a spacing of exactly 1 mm per pixel is a placeholder: not taken"]
+    elif spacing is not None and not is_plausible(spacing):
+        row_mm, col_mm = spacing
+        said = f"a spacing of {row_mm:g} by {col_mm:g} mm per pixel"
+        spacing, notes = None, [f"{said} cannot be: not taken"]
     if spacing is None and (scale := image_scale(file.fields)) is not None:
         spacing, notes = scale[0], [f"spacing from {scale[1]}"]
     if spacing is not None and code and is_transposed(code):

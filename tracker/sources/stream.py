@@ -100,12 +100,14 @@ class StreamSource(Closing):
         As :func:`open_stream`.
     """
 
-    state = STREAMING
+    state = last_outage = STREAMING
+    outages = 0
     no_signal = ""
 
     def __init__(self, url: str, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._url, self._name = url, masked(url)
         self._closed = False
+        self._drops_at_end: int | None = None
         self._connection = _Connection(url, self._name)
         self._info = self._connection.open(cancelled)
 
@@ -117,7 +119,8 @@ class StreamSource(Closing):
     @property
     def driver_drops(self) -> int:
         """Frames that came damaged, or were overtaken before anybody took them."""
-        return self._connection.drops
+        # The thread of a source that was given up goes on for a moment, and counts for nobody.
+        return self._connection.drops if self._drops_at_end is None else self._drops_at_end
 
     def __iter__(self) -> Iterator[Frame]:
         self._connection.wanted.set()
@@ -128,6 +131,7 @@ class StreamSource(Closing):
             except (Empty, SourceLostError) as error:
                 if self._closed:
                     return
+                self._drops_at_end = self._connection.drops
                 if isinstance(error, SourceLostError):
                     raise
                 reason = f"{self._name}: no frame for {patience_s:.1f} s"
@@ -265,7 +269,7 @@ def _too_late(name: str) -> SourceUnreadableError:
 def _is_known(host: str) -> bool:
     try:
         socket.getaddrinfo(host, None)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a label that is empty or too long
         return False
     return True
 

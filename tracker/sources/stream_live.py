@@ -99,6 +99,7 @@ class LiveFrames:
                 continue
             pixels = to_pixels(picture)
             if pixels.shape != self._shape_px:
+                self._decoder.left_out += 1
                 height, width = pixels.shape
                 raise SourceLostError(f"{self._name} changed its picture to {width}x{height}")
             yield Frame(

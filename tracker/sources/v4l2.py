@@ -9,7 +9,6 @@ import errno
 import logging
 import mmap
 import os
-import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,9 +18,10 @@ from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import STREAMING, U8, Frame, Stamp
 from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.base import SourceInfo
+from veintrack.tracker.sources.inuse import InUse
 from veintrack.tracker.sources.v4l2_device import Device, Request
 from veintrack.tracker.sources.v4l2_identity import CaptureDevice, find_again
-from veintrack.tracker.sources.v4l2_modes import parse_mode
+from veintrack.tracker.sources.v4l2_modes import Mode, parse_mode
 from veintrack.tracker.sources.v4l2_pictures import GreyPictures
 
 __all__ = ["V4l2Source", "open_v4l2"]
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _SLICE_S = 0.1  # the longest wait that close() may have to sit out
 # The longer of the two. The half is for jitter: two frames that a driver lost are no stall.
+_LATE_NS, _OLD_NS = 10**9, 10**10  # how far a stamp may lie after its arrival, and before
 _STALL_S, _STALL_FRAMES = 0.5, 3.5
 _START_LIMIT_S = 5.0  # cameras take seconds to deliver their first picture
 _LOOK_EVERY_NS = 1_000_000_000  # at what is connected to the device
@@ -83,7 +84,8 @@ def _open(
     cancelled: Callable[[], bool] = lambda: False,
     earlier: "V4l2Source | None" = None,
 ) -> "V4l2Source":
-    device = Device(path, kernel, request, earlier.identity if earlier else None)
+    known, before = (earlier.identity, earlier.mode) if earlier else (None, None)
+    device = Device(path, kernel, request, known, before)
     try:
         return V4l2Source(request, device, kernel, cancelled, earlier)
     except BaseException:
@@ -113,7 +115,8 @@ class V4l2Source(Closing):
         The same card before it was lost.
     """
 
-    state = STREAMING  # or an error is raised: a device does not come back by itself
+    state = last_outage = STREAMING  # or an error is raised: a device does not come back by itself
+    outages = 0
 
     def __init__(
         self,
@@ -124,8 +127,7 @@ class V4l2Source(Closing):
         earlier: "V4l2Source | None" = None,
     ) -> None:
         self._request, self._device, self._kernel = request, device, kernel
-        self._lock = threading.Lock()  # held while the device is used, so that close() can wait
-        self._closed = False
+        self._in_use = InUse(device.close)
         self._pictures: GreyPictures = GreyPictures(
             device.format, earlier._pictures if earlier else None
         )
@@ -134,6 +136,7 @@ class V4l2Source(Closing):
         self._last_ns = -1
         self._lost = self._damaged = 0
         self._no_signal = ""
+        self._changed = False
         self._next_look_ns = 0
         form = device.format
         frames_s = _STALL_FRAMES / form.rate_hz if form.rate_hz else 0.0
@@ -207,18 +210,21 @@ class V4l2Source(Closing):
 
     def _discard_waiting(self) -> None:
         """Give back what filled the buffers between opening and now: it is old, not lost."""
-        with self._lock:
+        with self._in_use as is_open:
             for _ in range(self._device.buffers):
-                if self._closed or (buffer := self._take(0.0)) is None:
+                if not is_open or (buffer := self._take(0.0)) is None:
                     return
-                self._give_back(buffer)
+                try:
+                    self._device.give_back(buffer)
+                except OSError as error:
+                    raise self._ended(_words(error)) from error
 
     def _next(self) -> Frame | None:
         """Wait for the next whole frame; None once closed."""
         left_ns = self._stall_ns
         while True:
-            with self._lock:
-                if self._closed:
+            with self._in_use as is_open:
+                if not is_open:
                     return None
                 begun_ns = self._kernel.monotonic_ns()
                 self._check_input()
@@ -233,6 +239,14 @@ class V4l2Source(Closing):
                     why = f"{what} for {self._stall_ns * 1e-9:.3g} s"
                     raise self._ended(why, SourceStalledError)
 
+    @property
+    def mode(self) -> Mode | None:
+        """What the device is set to; None where its picture changed under us."""
+        form = self._device.format
+        if self._changed:
+            return None
+        return Mode(form.name, form.width_px, form.height_px, form.rate_hz)
+
     def _check_input(self) -> None:
         """Notice that the picture's size changed under us."""
         try:
@@ -240,6 +254,7 @@ class V4l2Source(Closing):
         except OSError as error:
             raise self._ended(_words(error)) from error
         if changed_px:
+            self._changed = True
             width, height = changed_px
             raise self._ended(f"the device changed its picture to {width}x{height}")
 
@@ -261,31 +276,36 @@ class V4l2Source(Closing):
         except OSError as error:
             raise self._ended(_words(error)) from error
 
-    def _give_back(self, buffer: abi.Buffer) -> None:
-        try:
-            self._device.give_back(buffer)
-        except OSError as error:
-            raise self._ended(_words(error)) from error
-
     def _ended(self, why: str, kind: type[SourceLostError] = SourceLostError) -> SourceLostError:
         """Close at once: a handle that stays open makes the card come back under a new name."""
-        self._closed = True
+        self._in_use.closed = True
         self._device.close()
         return kind(f"{self._device.path}: {why}")
 
     def _frame(self, buffer: abi.Buffer) -> Frame | None:
         """Copy a buffer's picture and give it back; None if it was damaged."""
-        self._count(buffer.sequence)
-        pixels = None if _is_damaged(buffer) else self._pictures.grey(self._raw(buffer))
+        damaged = _is_damaged(buffer)
+        self._count(buffer.sequence, believed=not damaged)
+        pixels = None if damaged else self._pictures.grey(self._raw(buffer))
         arrival_ns = self._kernel.monotonic_ns()
-        self._give_back(buffer)
         form = self._device.format
-        if pixels is None or pixels.shape != (form.height_px, form.width_px):
-            self._damaged += 1
+        whole = pixels is not None and pixels.shape == (form.height_px, form.width_px)
+        self._damaged += not whole
+        try:
+            self._device.give_back(buffer)
+        except OSError as error:
+            self._lost += whole  # it came, and nobody gets it
+            raise self._ended(_words(error)) from error
+        if pixels is None or not whole:
             self._next_look_ns = 0  # is it the format that changed?
             return None
-        stamp = _stamp(buffer)
-        capture_ns = arrival_ns if stamp is Stamp.ARRIVAL else _stamp_ns(buffer)
+        stamp, capture_ns = _stamp(buffer), _stamp_ns(buffer)
+        if stamp is not Stamp.ARRIVAL and not -_LATE_NS < arrival_ns - capture_ns < _OLD_NS:
+            stamp = (
+                Stamp.ARRIVAL
+            )  # a driver's slip, or time would stand still until it is caught up
+        if stamp is Stamp.ARRIVAL:
+            capture_ns = arrival_ns
         # Time never stands still for the tracker, whatever a driver stamps.
         self._last_ns = max(capture_ns, self._last_ns + 1)
         return Frame(pixels, self._index, self._last_ns, arrival_ns, buffer.sequence, stamp=stamp)
@@ -295,16 +315,22 @@ class V4l2Source(Closing):
         memory: mmap.mmap = self._device.memory(buffer)
         return np.frombuffer(memory, np.uint8, min(buffer.bytesused, len(memory)))
 
-    def _count(self, sequence: int) -> None:
-        """Advance the index by the driver's count; a count that is no count advances it by one."""
-        step = 1
+    def _count(self, sequence: int, *, believed: bool) -> None:
+        """Advance the index by the driver's count; a count that is no count advances it by one.
+
+        That of a damaged buffer is `believed` only if it goes on from the last.
+        """
+        step, goes_on = 1, self._last_sequence is not None
         if self._last_sequence is not None:
             step = (sequence - self._last_sequence) % 2**32  # the counter has 32 bits
             if step == 0 or step >= 2**31:  # never counted, or began again
-                step = 1
+                step, goes_on = 1, False
         self._lost += step - 1
         self._index += step
-        self._last_sequence = sequence
+        if believed or goes_on:
+            self._last_sequence = sequence
+        elif self._last_sequence is not None:
+            self._last_sequence = (self._last_sequence + 1) % 2**32
 
     def reopen(self, cancelled: Callable[[], bool]) -> "V4l2Source":
         """Open the same card anew, under whatever number it is now; this source stays closed.
@@ -328,10 +354,11 @@ class V4l2Source(Closing):
         return found
 
     def close(self) -> None:
-        """Close the device; the iteration ends within a tenth of a second."""
-        self._closed = True
-        with self._lock:
-            self._device.close()
+        """Close the device; the iteration ends within a tenth of a second.
+
+        Where the kernel does not answer, the device is closed when it does.
+        """
+        self._in_use.close()
 
 
 def _words(error: OSError) -> str:

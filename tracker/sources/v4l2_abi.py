@@ -7,6 +7,7 @@ Linux 6.x. The layouts are those of 64-bit little-endian machines (x86_64, aarch
 
 import ctypes
 import fcntl
+import glob
 import mmap
 import os
 import select
@@ -40,6 +41,7 @@ __all__ = [
     "LinuxKernel",
     "RequestBuffers",
     "StreamParameters",
+    "find_paths",
     "fourcc",
     "fourcc_name",
 ]
@@ -329,6 +331,11 @@ def fourcc_name(number: int) -> str:
     return number.to_bytes(4, "little").decode("ascii", "replace").rstrip()
 
 
+def find_paths(pattern: str) -> list[str]:
+    """Find paths by a glob pattern; a folder that vanishes meanwhile is not there."""
+    return glob.glob(pattern)  # noqa: PTH207  pathlib's raises then
+
+
 class Kernel(Protocol):
     """The calls to the system that a capture makes, so that tests can stand in for a driver."""
 
@@ -399,7 +406,7 @@ class LinuxKernel:
         return time.monotonic_ns()
 
     def find(self, pattern: str) -> list[str]:
-        return [str(path) for path in Path("/").glob(pattern.lstrip("/"))]
+        return find_paths(pattern)
 
     def resolve(self, path: str) -> str:
         return os.path.realpath(path)

@@ -97,6 +97,9 @@ class Device:
         What to set it to.
     known : CaptureDevice, optional
         The card that it must be.
+    before : Mode, optional
+        What it was set to before it was lost: plugged in again, it has forgotten that. An input
+        that says its own size is not asked to be what it was.
 
     Raises
     ------
@@ -110,6 +113,7 @@ class Device:
         kernel: abi.Kernel,
         request: Request,
         known: CaptureDevice | None = None,
+        before: Mode | None = None,
     ) -> None:
         self.path, self._kernel = path, kernel
         self._maps: list[mmap.mmap] = []
@@ -122,7 +126,7 @@ class Device:
             self._input = self._selected_input()
             self._input_px = self._follow_input()
             self._has_events = self._subscribe()
-            self.format, self.notes = self._set_mode(request)
+            self.format, self.notes = self._set_mode(request, before)
             self._start()
         except BaseException as error:
             self.close()
@@ -177,10 +181,13 @@ class Device:
                 told = True
         return told
 
-    def _set_mode(self, request: Request) -> tuple[PictureFormat, tuple[str, ...]]:
+    def _set_mode(
+        self, request: Request, before: Mode | None
+    ) -> tuple[PictureFormat, tuple[str, ...]]:
         """Choose a mode, set it, and read back what the driver made of it."""
         modes = list_modes(self._fd, self._kernel, request.wish)
-        current = current_mode(self._fd, self._kernel)
+        current = before if self._input_px is None else None
+        current = current or current_mode(self._fd, self._kernel)
         link = usb_link(PurePath(self._kernel.resolve(self.path)).name)
         link_bytes_s = link.usable_bytes_s if link else None
         try:

@@ -7,7 +7,7 @@ may swap theirs. What the driver and sysfs say of a card stays.
 import errno
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.naturalorder import natural_key
@@ -72,7 +72,7 @@ def explain(path: str, error: OSError) -> SourceNotFoundError | SourceUnreadable
     """Put a failed opening into one line that says what would help."""
     code = error.errno
     if code in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        there = " ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
+        there = " ".join(sorted(abi.find_paths("/dev/video*"))) or "none"
         return SourceNotFoundError(f"no such device: {path} (video devices here: {there})")
     if code in (errno.EACCES, errno.EPERM):
         return SourceUnreadableError(
@@ -174,10 +174,12 @@ def list_devices(kernel: abi.Kernel) -> tuple[CaptureDevice, ...]:
         System calls.
     """
     nodes = {kernel.resolve(path) for path in kernel.find("/dev/video*")}
-    return tuple(_look_at(path, kernel) for path in sorted(nodes, key=natural_key))
+    seen = (_look_at(path, kernel) for path in sorted(nodes, key=natural_key))
+    return tuple(device for device in seen if device is not None)
 
 
-def _look_at(path: str, kernel: abi.Kernel) -> CaptureDevice:
+def _look_at(path: str, kernel: abi.Kernel) -> CaptureDevice | None:
+    """Open a node and ask what it is; None if it has vanished."""
     try:
         fd = kernel.open(path)
         try:
@@ -186,6 +188,8 @@ def _look_at(path: str, kernel: abi.Kernel) -> CaptureDevice:
             kernel.close(fd)
     except SourceUnreadableError as error:
         return replace(_seen_from_outside(path, kernel), fault=str(error))
+    except FileNotFoundError:
+        return None
     except OSError as error:
         return replace(_seen_from_outside(path, kernel), fault=str(explain(path, error)))
 

@@ -10,6 +10,8 @@ speed), or 3 x 1024 bytes in a microframe of 125 us (high speed); table 5-10: 13
 from dataclasses import dataclass
 from pathlib import Path
 
+from veintrack.tracker.sources.v4l2_abi import find_paths
+
 __all__ = ["UsbLink", "usb_link"]
 
 _FULL_SPEED, _HIGH_SPEED = 12.0, 480.0
@@ -70,8 +72,8 @@ def usb_link(name: str, root: Path = Path("/")) -> UsbLink | None:
         if folder == top:
             return None
         speed = _read(folder / "speed")
-        if speed and _read(folder / "idVendor"):
-            bulk = any(_is_bulk(interface) for interface in folder.glob("*:*"))
+        if speed.replace(".", "", 1).isdecimal() and _read(folder / "idVendor"):  # or "unknown"
+            bulk = any(_is_bulk(interface) for interface in find_paths(f"{folder}/*:*"))
             usable_bytes_s = _usable_bytes_s(float(speed), bulk)
             may_sleep = _read(folder / "power/control") == "auto"
             return UsbLink(folder, float(speed), bulk, usable_bytes_s, may_sleep)
@@ -86,10 +88,10 @@ def _usable_bytes_s(speed_mbit_s: float, bulk: bool) -> float:
     return _SUPER_BYTES_S
 
 
-def _is_bulk(interface: Path) -> bool:
-    kind = (_read(interface / "bInterfaceClass"), _read(interface / "bInterfaceSubClass"))
-    ends = interface.glob("ep_8*/type")  # 8 in an address is the direction to the machine
-    return kind == _VIDEO_STREAMING and any(_read(end) == "Bulk" for end in ends)
+def _is_bulk(interface: str) -> bool:
+    kind = tuple(_read(Path(interface, f"bInterface{what}")) for what in ("Class", "SubClass"))
+    ends = find_paths(f"{interface}/ep_8*/type")  # 8 in an address is the direction to the machine
+    return kind == _VIDEO_STREAMING and any(_read(Path(end)) == "Bulk" for end in ends)
 
 
 def _read(path: Path) -> str:

@@ -138,8 +138,8 @@ class GreyPictures:
             grey = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
         elif stored.ndim == 3 or stored.dtype == np.uint16:
             grey = to_grey(stored, self._shift or 0)
-        if form.limited:
-            grey = cv2.LUT(grey, FULL_RANGE)
+        if form.limited:  # in place where it can be: a second picture costs more than the table
+            grey = cv2.LUT(grey, FULL_RANGE, dst=None if grey is stored else grey)
         return grey.copy() if grey is stored else grey  # type: ignore[no-any-return]
 
 

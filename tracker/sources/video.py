@@ -1,7 +1,6 @@
 """Video files, every frame in order, with the file's own times."""
 
 import logging
-import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ from veintrack.tracker.frame import U8, Frame
 from veintrack.tracker.sources.base import OneShot, SourceInfo
 from veintrack.tracker.sources.decoder import MAX_PIXELS, SIZE_LIMIT, Decoder, silence
 from veintrack.tracker.sources.grey import FULL_RANGE
+from veintrack.tracker.sources.inuse import InUse
 
 __all__ = ["StampClock", "VideoSource", "describe", "open_video", "to_pixels"]
 
@@ -109,8 +109,8 @@ class VideoSource(OneShot):
         self, container: av.container.InputContainer, name: str, fps: float | None = None
     ) -> None:
         self._container, self._name = container, name
-        self._lock = threading.Lock()  # held while FFmpeg works, so that close() cannot pull
-        self._closed = False  # the file away under the decoder
+        # So that close() cannot pull the file away under the decoder.
+        self._in_use = InUse(self._container.close)
         self._read = 0
         self._last_stamp: int | None = None
         try:
@@ -165,8 +165,8 @@ class VideoSource(OneShot):
             yield frame
 
     def _next(self) -> Frame | None:
-        with self._lock:
-            if self._closed:
+        with self._in_use as is_open:
+            if not is_open:
                 return None
             picture, self._first = self._first or next(self._pictures, None), None
             if picture is None:
@@ -241,9 +241,7 @@ class VideoSource(OneShot):
 
     def close(self) -> None:
         """Close the file, as soon as the frame that is being decoded is done."""
-        self._closed = True
-        with self._lock:
-            self._container.close()
+        self._in_use.close()
 
 
 def _has_luma_plane(picture: av.VideoFrame) -> bool:
