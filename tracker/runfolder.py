@@ -1,12 +1,16 @@
 """The folder of a run: where results lie, and ``run.json``, which says how they came about."""
 
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from glob import escape, glob
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +101,9 @@ def percentiles_ms(ages_ns: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> dic
     return {name: round(float(v), 3) for name, v in zip(("p50", "p95", "p99"), values, strict=True)}
 
 
-def prepare(output: str | None, *, overwrite: bool) -> Path:
+def prepare(
+    output: str | None, *, overwrite: bool, video: str | None = None, source: str = ""
+) -> Path:
     """Make the folder of a run, and check that it can be written.
 
     Parameters
@@ -106,26 +112,31 @@ def prepare(output: str | None, *, overwrite: bool) -> Path:
         The folder; a new one under ``runs/``, named after the time, by default.
     overwrite : bool
         Remove the results of an earlier run from it. Other files are never touched.
+    video : str or None
+        Name of the annotated video in that folder, or a path.
+    source : str
+        What is tracked: its own files are not overwritten, whatever is asked for.
 
     Raises
     ------
     OutputError
-        If it holds results already, is no folder, or cannot be written.
+        If it holds results already, is no folder, or cannot be written; or if the video's place
+        is taken, or is in no folder.
     """
-    if output is None:
-        folder = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-        n = 1
-        while folder.exists():
-            n += 1
-            folder = folder.with_name(f"{folder.name.split('_')[0]}_{n}")
-    else:
-        folder = Path(output).expanduser()
-    held = [name for name in RESULT_FILES if (folder / name).exists()]
+    made_up = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = made_up if output is None else Path(output).expanduser()
+    held = [] if output is None else [n for n in RESULT_FILES if (folder / n).exists()]
     if held and not overwrite:
         raise OutputError(
             f"{folder} already holds {held[0]}: name another --output, or add --overwrite"
         )
+    _check_not_source([folder / name for name in held], source)
+    if video is not None:
+        _check_video(folder, video, overwrite=overwrite)
+        _check_not_source([(folder / video).resolve()], source)
     try:
+        if output is None:
+            folder = _make_new(made_up)
         folder.mkdir(parents=True, exist_ok=True)
         for name in held:
             (folder / name).unlink()
@@ -135,6 +146,42 @@ def prepare(output: str | None, *, overwrite: bool) -> Path:
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     return folder
+
+
+def _make_new(wanted: Path) -> Path:
+    """Make a folder that nobody else has made, were it at the same moment."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
+
+
+def _check_video(folder: Path, video: str, *, overwrite: bool) -> None:
+    """Refuse a place where the video cannot be written, or must not."""
+    folder, path = folder.resolve(), (folder / video).resolve()
+    if video in RESULT_FILES and video != "overlay.mp4":
+        raise OutputError(f"--video {video} is where other results go: give it another name")
+    if path.is_dir() or (path.parent != folder and not path.parent.is_dir()):
+        what = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise OutputError(f"cannot write the video {path}: {what}")
+    if path.is_file() and not overwrite:
+        raise OutputError(f"{path} exists: give --video another name, or add --overwrite")
+    place = path if path.exists() else path.parent
+    if place.exists() and not os.access(place, os.W_OK):
+        raise OutputError(f"cannot write the video {path}: permission denied")
+
+
+def _check_not_source(paths: Sequence[Path], source: str) -> None:
+    """Refuse to write over what is read: a file, a pattern's files, or those of a folder."""
+    named = str(Path(source).expanduser())
+    read = {named, *glob(named, recursive=True), *glob(f"{escape(named)}/*")}  # noqa: PTH207
+    own = [Path(name).stat() for name in read if Path(name).is_file()] if source else []
+    for path in paths:
+        if path.exists() and any(os.path.samestat(path.stat(), one) for one in own):
+            raise OutputError(f"{path} is what is read: write to another place")
 
 
 def clock_anchor() -> dict[str, Any]:

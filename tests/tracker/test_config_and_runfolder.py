@@ -106,6 +106,64 @@ def test_runs_of_the_same_second_get_folders_of_their_own(
     assert all(f.parent == Path("runs") for f in folders)
 
 
+def test_two_runs_that_begin_at_the_same_moment_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # neither saw the other's
+    folders = [prepare(None, overwrite=False) for _ in range(3)]
+    assert len(set(folders)) == 3
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        ("nowhere/v.mp4", "there is no folder .*out/nowhere"),
+        ("/nowhere/v.mp4", "there is no folder /nowhere"),
+        ("../mine.mp4", r"mine\.mp4 exists: .* add --overwrite"),
+        ("tracks.csv", "is where other results go"),
+        ("..", "it is a folder"),
+    ],
+)
+def test_a_video_that_cannot_be_written_or_must_not_is_refused_before_the_run(
+    tmp_path: Path, video: str, message: str
+) -> None:
+    (tmp_path / "mine.mp4").write_text("mine")
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match=message):
+        prepare(str(out), overwrite=False, video=video)
+    assert (tmp_path / "mine.mp4").read_text() == "mine"
+    assert not out.exists()
+
+
+def test_a_video_is_overwritten_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "mine.mp4").write_text("mine")
+    prepare(str(tmp_path / "out"), overwrite=True, video="../mine.mp4")
+
+
+@pytest.mark.parametrize("source", ["in/a.mp4", "in", "in/*.mp4", "link.mp4"])
+def test_what_is_read_is_never_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("in/a.mp4").write_text("mine")
+    Path("link.mp4").symlink_to("in/a.mp4")
+    with pytest.raises(OutputError, match=r"a\.mp4 is what is read"):
+        prepare("out", overwrite=True, video="../in/a.mp4", source=source)
+
+
+def test_an_earlier_video_that_is_read_is_not_removed_with_the_earlier_results(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tracks.csv").write_text("")
+    video = tmp_path / "overlay.mp4"
+    video.write_text("mine")
+    with pytest.raises(OutputError, match="is what is read"):
+        prepare(str(tmp_path), overwrite=True, source=str(video))
+    assert {p.name for p in tmp_path.iterdir()} == {"tracks.csv", "overlay.mp4"}
+
+
 def test_the_record_is_replaced_whole(tmp_path: Path) -> None:
     write_record(tmp_path, {"summary": None})
     write_record(tmp_path, {"summary": {"frames": 3}})

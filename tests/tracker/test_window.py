@@ -82,3 +82,22 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(BackendMissingError, match=r"veintrack\[window\]"):
         open_window(stop=lambda: None)
+
+
+def test_closing_a_window_that_hangs_takes_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen_is_back = threading.Event()
+    looked = threading.Event()
+
+    def hang() -> list[object]:
+        looked.set()
+        screen_is_back.wait(20)
+        return []
+
+    window = open_window(stop=lambda: None)
+    monkeypatch.setattr(pygame.event, "get", hang)
+    assert looked.wait(5)
+    begun_s = time.monotonic()
+    window.close()
+    assert time.monotonic() - begun_s < 2
+    screen_is_back.set()
+    window.close()

@@ -7,19 +7,22 @@ A user's mistake is answered with one line; ``--debug`` shows the traceback.
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from veintrack._version import __version__
-from veintrack.errors import VeintrackError
+from veintrack.errors import SourceLostError, VeintrackError
 from veintrack.tracker.cli.bench import bench
 from veintrack.tracker.cli.build import build
 from veintrack.tracker.cli.doctor import doctor
 from veintrack.tracker.cli.evaluate import evaluate
 from veintrack.tracker.cli.profile import profile
+from veintrack.tracker.cli.saying import as_line
+from veintrack.tracker.cli.stopping import raise_on_signal
 from veintrack.tracker.cli.train import train
 
 __all__ = ["app", "run"]
@@ -135,6 +138,7 @@ def _main(
         level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s"
     )
     if context.invoked_subcommand is not None:
+        raise_on_signal()
         return
     from veintrack.tracker.cli.watch import watch
     from veintrack.tracker.config import make_config, read_config_file
@@ -142,6 +146,7 @@ def _main(
     options = {k: v for k, v in context.params.items() if k not in _NOT_OF_THE_RUN}
     del source, output, overwrite, model, engine, precision, device, view, crop, spacing
     del depth_mm, profile, fps, mode, on_lost, lost_timeout, pace, max_frames, duration, video
+    raise_on_signal()  # everything is imported
     file = read_config_file(config) if config else None
     raise typer.Exit(watch(make_config(options, file), quiet=quiet, as_json=json))
 
@@ -159,7 +164,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     debug = "--debug" in arguments
     try:
-        return _call(lambda: app(_name_the_video(arguments), standalone_mode=False))
+        return _call(_name_the_video(arguments))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away: nobody is left to be told
@@ -167,8 +172,8 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except (VeintrackError, ValueError) as error:
         if debug:
-            raise
-        return _fail(str(error), 2)
+            traceback.print_exc()
+        return _fail(str(error), 1 if isinstance(error, SourceLostError) else 2)
     except Exception as error:
         # Usage errors: typer carries its parser under changing module names.
         if not hasattr(error, "format_message"):
@@ -184,13 +189,19 @@ def _usage_error(message: str, arguments: Sequence[str]) -> str:
     return message
 
 
-def _call(command: Callable[[], Any]) -> int:
-    result = command()
+def _call(arguments: list[str]) -> int:
+    """Do what the command line says; an interrupt stays what it is, unlike in `app` itself."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("veintrack", arguments) as context:
+            result = command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     return result if isinstance(result, int) else 0
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"veintrack: {' '.join(message.split())}", err=True)
+    typer.echo(f"veintrack: {as_line(message)}", err=True)
     return code
 
 

@@ -21,24 +21,32 @@ class Progress(Closing):
         self._status = Status("waiting for the first frame", console=console)
         self._total = total
         self._frames = 0
+        self._fps = 0.0
         self._last_frames, self._last_s = 0, time.monotonic()
+        self._last_state: object = None
         if self._on:
             self._status.start()
 
     def show(self, result: FrameResult, drops: int, driver_drops: int) -> None:
-        """Count one result, and redraw the line when it is time."""
+        """Count one result, and redraw the line when it is time, or when something changed."""
         self._frames += result.fresh
-        now_s = time.monotonic()
-        if not self._on or now_s - self._last_s < _EVERY_S:
+        if not self._on:
             return
-        fps = (self._frames - self._last_frames) / (now_s - self._last_s)
-        self._last_frames, self._last_s = self._frames, now_s
+        now_s = time.monotonic()
+        state = (result.source, result.picture)
+        due = now_s - self._last_s >= _EVERY_S
+        if not due and result.fresh and state == self._last_state:
+            return
+        self._last_state = state
+        if due:  # a rate over a shorter time would jump
+            self._fps = (self._frames - self._last_frames) / (now_s - self._last_s)
+            self._last_frames, self._last_s = self._frames, now_s
         confirmed = sum(t.status is TrackStatus.CONFIRMED for t in result.tracks)
         coasting = sum(t.status is TrackStatus.COASTING for t in result.tracks)
         of = f"/{self._total}" if self._total else ""
         lost = f", {drops + driver_drops} dropped" if drops + driver_drops else ""
         self._status.update(
-            f"frame {self._frames}{of}  {fps:.1f} fps  {_how_it_is(result)}"
+            f"frame {self._frames}{of}  {self._fps:.1f} fps  {_how_it_is(result)}"
             f"{confirmed} tracks, {coasting} coasting{lost}"
         )
 
@@ -50,7 +58,8 @@ class Progress(Closing):
 def _how_it_is(result: FrameResult) -> str:
     """Name what is wrong with the source or the picture, or the frame's age where nothing is."""
     if not result.fresh:
-        return f"SOURCE {result.source.signal.value.upper()}  "
+        lost_s = (time.monotonic_ns() - result.source.since_ns) * 1e-9
+        return f"SOURCE {result.source.signal.value.upper()} for {lost_s:.0f} s  "
     if result.picture is not PictureState.GOOD:
         return f"{result.picture.value.upper()}  "
     return f"{result.timings.age_ns * 1e-6:.0f} ms old  "

@@ -1,8 +1,11 @@
-"""What the command line lets the rooms say while they work."""
+"""What the command line says, and lets the rooms say while they work."""
 
 import logging
+import re
 
-__all__ = ["let_speak"]
+__all__ = ["as_line", "let_speak"]
+
+_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.-]*:/\S*")
 
 
 def let_speak(name: str) -> None:
@@ -16,3 +19,10 @@ def let_speak(name: str) -> None:
     log = logging.getLogger(name)
     if not log.isEnabledFor(logging.INFO):  # with --debug, more than that is said already
         log.setLevel(logging.INFO)
+
+
+def as_line(message: str) -> str:
+    """Make one line of a message; no address in it shows its password."""
+    from veintrack.tracker.sources.address import masked
+
+    return " ".join(_ADDRESS.sub(lambda found: masked(found[0]), message).split())

@@ -2,16 +2,13 @@
 
 import json
 import math
-import signal
 import sys
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,8 @@ from rich.console import Console
 from veintrack._version import __version__
 from veintrack.errors import OutputError, VeintrackError
 from veintrack.tracker.cli.progress import Progress
-from veintrack.tracker.cli.saying import let_speak
+from veintrack.tracker.cli.saying import as_line, let_speak
+from veintrack.tracker.cli.stopping import Stop, stops_on_signal
 from veintrack.tracker.config import RunConfig
 from veintrack.tracker.frame import STREAMING, FrameResult, Region, SourceState
 from veintrack.tracker.overlay import NOTICE
@@ -71,6 +69,8 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
         source = stack.enter_context(_open(config))
         for note in source.info.notes:
             console.print(f"  {note}")
+        if "assumed" in source.info.times_from and source.info.times_from not in source.info.notes:
+            console.print(f"  {source.info.times_from}")
         segmenter = stack.enter_context(
             load_segmenter(
                 config.model,
@@ -84,33 +84,38 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
         tracker = VeinTracker(config.track)
         pipeline = Pipeline(source, segmenter, tracker, _pipeline_settings(config))
         views = _open_views(config, pipeline)
-        folder = prepare(config.output, overwrite=config.overwrite)
+        for view in views:
+            stack.callback(view.close)
+        stop = stack.enter_context(stops_on_signal(pipeline.stop))
+        folder = prepare(
+            config.output, overwrite=config.overwrite, video=config.video, source=config.source
+        )
         anchor = clock_anchor()
         write_record(folder, run_record(config, source.info, segmenter, anchor))
-        outcome = _track(pipeline, source, config, folder, views, console)
+        outcome = _track(pipeline, source, config, folder, views, console, stop)
+        summary = _summarise(outcome, pipeline, source, segmenter, tracker, folder)
+        interrupted = stop.asked
+        record = run_record(
+            config,
+            source.info,
+            segmenter,
+            anchor,
+            region=pipeline.region,
+            summary=summary,
+            outages=outcome.outages,
+            ended="interrupted" if interrupted else outcome.ended,
+        )
+        try:
+            write_record(folder, record)
+        except OutputError as error:
+            outcome.problems.append(str(error))
 
-    summary = _summarise(outcome, pipeline, source, segmenter, tracker, folder)
-    problems = list(outcome.problems)
-    record = run_record(
-        config,
-        source.info,
-        segmenter,
-        anchor,
-        region=pipeline.region,
-        summary=summary,
-        outages=outcome.outages,
-        ended=outcome.ended,
-    )
-    try:
-        write_record(folder, record)
-    except OutputError as error:
-        problems.append(str(error))
     _report(summary, source, pipeline, folder, console, as_json=as_json)
-    for problem in problems:
-        print(f"veintrack: {problem}", file=sys.stderr)  # noqa: T201
-    if outcome.interrupted:
+    for problem in outcome.problems:
+        print(f"veintrack: {as_line(problem)}", file=sys.stderr)  # noqa: T201
+    if interrupted:
         return 130
-    return 1 if problems else 0
+    return 1 if outcome.problems else 0
 
 
 class _Outcome:
@@ -120,7 +125,6 @@ class _Outcome:
         self.ages_ns = array("q")  # 8 bytes a frame, so that days fit
         self.begun_ns = time.monotonic_ns()
         self.done_ns = self.begun_ns
-        self.interrupted = False
         self.ended = "done"
         self.problems: list[str] = []
         self.outages: list[dict[str, Any]] = []
@@ -128,11 +132,12 @@ class _Outcome:
 
     def count(self, result: FrameResult) -> None:
         """Take in one result."""
-        if result.source.since_ns != self._told.since_ns:
+        state = STREAMING if result.fresh else result.source
+        if state.since_ns != self._told.since_ns:
             self._end_outage(result.time_ns)
             if not result.fresh:
-                self.outages.append(_outage(result.source))
-            self._told = result.source
+                self.outages.append(_outage(state))
+            self._told = state
         if not result.fresh:
             return
         if not self.ages_ns:
@@ -151,7 +156,7 @@ class _Outcome:
 
 
 def _outage(state: SourceState) -> dict[str, Any]:
-    return {"state": state.signal.value, "reason": state.reason, "duration_s": 0.0}
+    return {"state": state.signal.value, "reason": as_line(state.reason), "duration_s": 0.0}
 
 
 def _open(config: RunConfig) -> Source:
@@ -217,7 +222,7 @@ def _open_views(config: RunConfig, pipeline: Pipeline) -> list[WindowView]:
     return []
 
 
-def _open_sinks(config: RunConfig, folder: Path, *, patient: bool) -> list[SinkThread]:
+def _open_sinks(config: RunConfig, folder: Path, stop: Stop, *, patient: bool) -> list[SinkThread]:
     sinks: list[Sink] = [
         CsvSink(folder / "tracks.csv"),
         JsonlSink(folder / "tracks.jsonl"),
@@ -227,7 +232,9 @@ def _open_sinks(config: RunConfig, folder: Path, *, patient: bool) -> list[SinkT
         from veintrack.tracker.sinks.video import VideoSink
 
         sinks.append(VideoSink(folder / config.video))
-    return [SinkThread(sink, capacity=128, patient=patient) for sink in sinks]
+    return [
+        SinkThread(sink, capacity=128, patient=patient, due_s=lambda: stop.by_s) for sink in sinks
+    ]
 
 
 def _track(
@@ -237,14 +244,15 @@ def _track(
     folder: Path,
     views: list[WindowView],
     console: Console,
+    stop: Stop,
 ) -> _Outcome:
     """Run the loop to its end, whatever that is, and close every sink and view."""
     outcome = _Outcome()
-    sinks = _open_sinks(config, folder, patient=not pipeline.newest_only)
+    sinks = _open_sinks(config, folder, stop, patient=not pipeline.newest_only)
     outlets: list[SinkThread | WindowView] = [*sinks, *views]
     total = config.max_frames or source.info.frame_count
     try:
-        with _stops_on_signal(pipeline, outcome), Progress(console, total) as progress:
+        with Progress(console, total) as progress:
             for result in pipeline:
                 for outlet in outlets:
                     outlet.put(result)
@@ -252,14 +260,14 @@ def _track(
                 progress.show(result, pipeline.drops, source.driver_drops)
     except (VeintrackError, ValueError) as error:
         # The source or the engine failed, or a frame fits no more; what came before stands.
-        outcome.ended = str(error)
-        outcome.problems.append(str(error))
+        outcome.ended = as_line(str(error))
+        outcome.problems.append(outcome.ended)
     finally:
-        for outlet in outlets:
+        for sink in sinks:  # all at once: one that hangs takes no time from the others
+            sink.end()
+        for outlet in reversed(outlets):
             outlet.close()
         outcome.end()
-    if outcome.interrupted:
-        outcome.ended = "interrupted"
     outcome.problems += _sink_problems(sinks)
     return outcome
 
@@ -275,26 +283,12 @@ def _sink_problems(sinks: list[SinkThread]) -> list[str]:
         for s in sinks
         if s.left_out
     ]
-    return failed + late
-
-
-@contextmanager
-def _stops_on_signal(pipeline: Pipeline, outcome: _Outcome) -> Iterator[None]:
-    """End the run after the frame in work at the first Ctrl-C; a second one does not wait."""
-
-    def stop(signum: int, stack: FrameType | None) -> None:
-        del signum, stack
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-        outcome.interrupted = True
-        pipeline.stop()
-
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    unwritten = [
+        f"{s.name} lacks the last {s.unwritten} frames: the run was stopped before their turn"
+        for s in sinks
+        if s.unwritten and not s.error
+    ]
+    return failed + late + unwritten
 
 
 def _summarise(
@@ -318,7 +312,7 @@ def _summarise(
         device=segmenter.engine.device,
         tracks_confirmed=tracker.confirmed_count,
         output=str(folder),
-        outages=len(outcome.outages),
+        outages=source.outages,  # it sees those during which no result came, too
     )
 
 

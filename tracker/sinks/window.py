@@ -21,6 +21,7 @@ from veintrack.tracker.overlay import draw
 __all__ = ["WindowView", "has_screen", "open_window"]
 
 _REFRESH_S = 0.03  # how often the window looks at its keys while no result comes
+_JOIN_S = 0.3  # a screen that hangs is left to itself after this long
 
 
 def has_screen(environment: Mapping[str, str] = os.environ) -> bool:
@@ -75,9 +76,9 @@ class WindowView:
         self._results.put(result)
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window; wait a moment for it. Safe to call twice."""
         self._results.close()
-        self._thread.join()
+        self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
         try:
