@@ -11,6 +11,7 @@ import socketserver
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -70,7 +71,7 @@ class H264:
         return [part for part in parts if part]
 
 
-class Sender:
+class Sender(ABC):
     """What both senders share: pace, numbers, and the faults that tests ask for.
 
     Parameters
@@ -149,8 +150,9 @@ class Sender:
                 self.sent.append((number, time.monotonic_ns()))
                 yield number
 
+    @abstractmethod
     def serve(self, client: socket.socket) -> None:
-        raise NotImplementedError
+        """Answer one client until it leaves, or the sender is cut."""
 
 
 class RtspSender(Sender):
