@@ -25,6 +25,10 @@ from veintrack.tracker.scanarea_edges import (
 __all__ = ["Extremes", "MovingSettings", "find_moving_area", "moves_anywhere"]
 
 _DOT = np.ones((5, 5), np.uint8)  # px: what is thinner is a stroke
+_BLUR_PX = 2  # half the width over which compression blurs a sharp edge
+_STILL_GREY = 8  # what compression changes in what stands still
+_BAR_LEAST_PX = 6  # of what is narrower, too little can be seen
+_BAR_STILL, _BAR_LIT, _BAR_LIT_GREY = 0.8, 0.6, 16  # parts of a bar's row; a margin is darker
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,16 @@ class MovingSettings:
         Of the frame's side: how softly a picture may end that was scaled up.
     smallest_part : float
         Of the frame: anything less is no scan area.
+    bar_parts : tuple of float
+        Of the frame's width: how broad a bar is, at least and at most, that is drawn over the
+        picture's side.
+    bar_high_part : float
+        Of the frame's height: how high it is at least.
+    bar_grey : int
+        Grey levels by which it differs from the picture beside it.
+    bar_rows_part : float
+        Of its rows: so many look like a bar's. In the screen capture's seconds at least 0.72, at
+        other sides at most 0.43.
     """
 
     change_grey: int = 6
@@ -70,6 +84,10 @@ class MovingSettings:
     quiet_part: float = 1 / 16
     soft_part: float = 1 / 80
     smallest_part: float = 0.05
+    bar_parts: tuple[float, float] = (1 / 64, 1 / 36)
+    bar_high_part: float = 1 / 5
+    bar_grey: int = 10
+    bar_rows_part: float = 0.58
 
 
 class Extremes:
@@ -133,7 +151,9 @@ def find_moving_area(
     if sector is not None:
         return sector.box_px(shape), sector
     area = _grown(picture, lit, _bounds(part), bright, settings)
-    return (area if area[2] * area[3] >= settings.smallest_part * high.size else bright), None
+    if area[2] * area[3] < settings.smallest_part * high.size:
+        return bright, None
+    return _without_bars(raw, area, settings), None
 
 
 def moves_anywhere(raw: Extremes, smooth: Extremes, settings: MovingSettings) -> bool:
@@ -194,6 +214,40 @@ def _grown(moves: U8, lit: U8, part: Region, bright: Region, settings: MovingSet
         left = width - _edge(columns[::-1], full[::-1], (width - x, width - ends[0]), wide, broad)
         right = _edge(columns, full, (x + part[2], ends[2]), wide, broad)
     return left, top, right - left, bottom - top
+
+
+def _without_bars(raw: Extremes, area: Region, settings: MovingSettings) -> Region:
+    """Leave out the grey and colour bars that a scanner draws over the picture's sides."""
+    x, y, width, height = area
+    low, high = (v[y : y + height, x : x + width] for v in (raw.low, raw.high))
+    shape = raw.high.shape[0], raw.high.shape[1]
+    left = _bar_px(low, high, shape, settings)
+    right = _bar_px(low[:, ::-1], high[:, ::-1], shape, settings)
+    return x + left, y, width - left - right, height
+
+
+def _bar_px(low: U8, high: U8, frame_shape: tuple[int, int], settings: MovingSettings) -> int:
+    """Measure the bar at the left side of a picture, px; 0 where there is none.
+
+    In most of its rows it stands still, is lit, and ends in a jump of the grey level at the same
+    column, whatever its levels are. Tissue does not.
+    """
+    run = int(settings.bar_high_part * frame_shape[0])
+    least, most = (int(part * frame_shape[1]) for part in settings.bar_parts)
+    least = max(least, _BAR_LEAST_PX)
+    reach = most + 2 * _BLUR_PX
+    if run < 1 or low.shape[0] < run or low.shape[1] < 2 * reach:
+        return 0
+    low, high = low[:, :reach], high[:, :reach]
+    level = (low.astype(np.float64) + high) / 2
+    jump = np.abs(level[:, 2 * _BLUR_PX :] - level[:, : -2 * _BLUR_PX]) > settings.bar_grey
+    columns = np.arange(1, most + 1)
+    still = (high - low <= _STILL_GREY).cumsum(axis=1)[:, :most] >= _BAR_STILL * columns
+    lit = (level > _BAR_LIT_GREY).cumsum(axis=1)[:, :most] >= _BAR_LIT * columns
+    total = np.pad((jump & still & lit).cumsum(axis=0), ((1, 0), (0, 0)))
+    part = ((total[run:] - total[:-run]) / run).max(axis=0)
+    ends = np.flatnonzero(part[least:] >= settings.bar_rows_part)
+    return least + int(ends[-1]) + 2 * _BLUR_PX if ends.size else 0
 
 
 def _bounds(mask: U8) -> Region:

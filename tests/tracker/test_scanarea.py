@@ -275,8 +275,9 @@ def test_a_frame_after_the_area_was_found_is_refused() -> None:
 
 
 #: By eye, on an enlargement, before the finder was run: the tissue's first column and row with
-#: grey, and the first without. The grey bar overlaps the picture's left edge by some pixels.
-SCREEN_CAPTURE: Region = (28, 47, 471, 340)
+#: grey, and the first without. The colour bar is drawn over the picture's left edge, up to column
+#: 40: the picture without it is what is left of (28, 47, 471, 340).
+SCREEN_CAPTURE: Region = (41, 47, 458, 340)
 
 
 def test_every_second_of_a_real_captured_screen_has_the_box_that_one_draws_by_eye(
@@ -289,6 +290,23 @@ def test_every_second_of_a_real_captured_screen_has_the_box_that_one_draws_by_ey
         assert found == pytest.approx(sides(SCREEN_CAPTURE), abs=10)
         assert found[2] < 512  # where the column of text begins
         assert found[1] > 34  # where the lines of text end
+        assert found[0] > 40  # where the colour bar ends
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_bar_over_the_side_of_the_picture_is_left_out(tissue: list[U8], side: int) -> None:
+    frames = [linear_screen(t, furniture(i, 45)) for i, t in enumerate(tissue)]
+    x, y, width, height = BOX
+    broad = frames[0].shape[1] // 40
+    bar = np.linspace(250, 40, height // 3).astype(np.uint8)[:, None]
+    for frame in frames:
+        inside = frame[y : y + height, x : x + width][:, ::side]
+        inside[height // 4 : height // 4 + len(bar), :broad] = bar
+    left, right = (broad, 0) if side == 1 else (0, broad)
+    found = finder_of(frames).area()
+    assert sides(found) == pytest.approx(sides((x + left, y, width - left - right, height)), abs=5)
+    assert found[0] >= x + left - 1
+    assert found[0] + found[2] <= x + width - right + 1
 
 
 @pytest.mark.parametrize(
