@@ -90,6 +90,14 @@ def test_a_variable_rate_is_kept(suffix: str, tmp_path: Path) -> None:
     assert stamps == pytest.approx(times, abs=0.01)
 
 
+def test_frames_per_second_that_a_stamped_file_does_not_need_are_told(tmp_path: Path) -> None:
+    path = noise_clip(tmp_path / "clip.mp4", 5)
+    with open_source(path, fps=7.0) as source:
+        assert "fps 7 is not used" in source.info.notes[-1]
+    with open_source(path) as source:
+        assert not any("fps" in note for note in source.info.notes)
+
+
 def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
     late = encode(tmp_path / "a.mp4", times_ms=[500 + 40 * i for i in range(10)])
     with open_source(late) as source:

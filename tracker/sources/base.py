@@ -8,7 +8,7 @@ from typing import Protocol
 from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import STREAMING, Frame, Region, SourceState, Spacing
 
-__all__ = ["LiveSource", "OneShot", "Source", "SourceInfo"]
+__all__ = ["LiveSource", "OneShot", "Source", "SourceInfo", "unused_fps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +135,8 @@ class OneShot(Closing):
     driver_drops = outages = 0
     state = last_outage = STREAMING
     no_signal = ""
+
+
+def unused_fps(fps: float | None) -> tuple[str, ...]:
+    """Note that frames per second were asked for, and the file has times of its own."""
+    return () if fps is None else (f"the file has times of its own: fps {fps:g} is not used",)

@@ -10,6 +10,7 @@ from statistics import median
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
+from veintrack.tracker.sources.base import unused_fps
 from veintrack.tracker.sources.dicom_file import items, moment, numbers, quiet
 
 __all__ = ["FALLBACK_RATE_HZ", "FrameTimes", "read_times"]
@@ -72,7 +73,7 @@ def read_times(dataset: Dataset, count: int, fps: float | None) -> FrameTimes:
     known = vector or nominal or _from_frames(dataset, count) or _from_rates(dataset)
     passed_over = tuple(_unusable(dataset, count))
     if known is not None:
-        return replace(known, notes=(*passed_over, *known.notes))
+        return replace(known, notes=(*passed_over, *known.notes, *unused_fps(fps)))
     why = "; ".join(passed_over) or "no times in the file"
     if fps is not None:
         words = f"{why}: {fps:g} frames a second as given"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.frame import U8, Frame, Spacing
-from veintrack.tracker.sources.base import OneShot, SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo, unused_fps
 from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
 from veintrack.tracker.sources.images import DEFAULT_RATE_HZ
 from veintrack.tracker.sources.levels import READ_TYPES, ready
@@ -107,6 +107,7 @@ class SequenceSource(OneShot):
                 *scale_notes,
                 *([f"{invalid_count} frames marked invalid left out"] if invalid_count else []),
                 *self._stamp_notes(),
+                *(unused_fps(fps) if measured_ns else ()),
             ),
         )
 

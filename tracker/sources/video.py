@@ -13,7 +13,7 @@ import numpy as np
 
 from veintrack.errors import SourceLostError, SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.frame import U8, Frame
-from veintrack.tracker.sources.base import OneShot, SourceInfo
+from veintrack.tracker.sources.base import OneShot, SourceInfo, unused_fps
 from veintrack.tracker.sources.decoder import MAX_PIXELS, SIZE_LIMIT, Decoder, silence
 from veintrack.tracker.sources.grey import FULL_RANGE
 from veintrack.tracker.sources.inuse import InUse
@@ -152,7 +152,7 @@ class VideoSource(OneShot):
             times_from="the file's own stamps, from its first frame"
             if stamped
             else f"no stamps in the file: {float(rate):g} frames a second assumed",
-            notes=describe(first),
+            notes=(*describe(first), *(unused_fps(fps) if stamped else ())),
         )
 
     @property
