@@ -34,6 +34,12 @@ def test_without_the_sender_s_time_the_arrival_is_taken() -> None:
     assert frame.spacing_mm is None  # a scale of exactly 1 is what senders write that know none
 
 
+@pytest.mark.parametrize("mm", [0.0, 1e-6, 50.0, float("inf"), float("nan")])
+def test_a_scale_that_cannot_be_is_no_spacing(mm: float) -> None:
+    body = bytearray(image_body(columns=((0.1, 0.0, 0.0), (0.0, mm, 0.0), (0.0, 0.0, 1.0))))
+    assert picture(Message(parse_header(message()[:58]), body, 0)).spacing_mm is None
+
+
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2"])
 def test_16_bit_pictures_are_scaled_by_the_first_one_s_depth(dtype: str) -> None:
     deep = (PICTURE.astype(np.uint16) * 4).astype(dtype)

@@ -85,9 +85,9 @@ def test_a_file_that_is_no_device_is_refused() -> None:
         open_source("/dev/null")
 
 
-@pytest.mark.parametrize("spacing", [(0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0)])
+@pytest.mark.parametrize("spacing", [(0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0), (40.0, 40.0)])
 def test_a_spacing_that_is_none_is_refused(spacing: tuple[float, float], picture: Path) -> None:
-    with pytest.raises(ValueError, match="spacing_mm must be positive and finite, got"):
+    with pytest.raises(ValueError, match="spacing_mm must lie between 0.0001 and 10 mm"):
         open_source(picture, spacing_mm=spacing)
 
 

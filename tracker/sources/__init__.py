@@ -10,6 +10,7 @@ from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame, SourceState, Spacing
 from veintrack.tracker.sources.address import masked
 from veintrack.tracker.sources.base import LiveSource, Source, SourceInfo
+from veintrack.tracker.sources.scale import COARSEST_MM, FINEST_MM, is_plausible
 
 __all__ = ["IMAGE_SUFFIXES", "READABLE", "Source", "SourceInfo", "open_source"]
 
@@ -71,8 +72,11 @@ def open_source(
     SourceUnreadableError
         If frames cannot be read from it; the message says what can be read.
     """
-    if spacing_mm is not None and not all(math.isfinite(mm) and mm > 0 for mm in spacing_mm):
-        raise ValueError(f"spacing_mm must be positive and finite, got {spacing_mm}")
+    if spacing_mm is not None and not is_plausible(spacing_mm):
+        raise ValueError(
+            f"spacing_mm must lie between {FINEST_MM} and {COARSEST_MM:g} mm a pixel, "
+            f"got {spacing_mm}"
+        )
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be positive and finite, got {fps}")
     if on_lost not in ("wait", "exit"):

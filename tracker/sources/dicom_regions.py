@@ -6,6 +6,7 @@ from pydicom.dataset import Dataset
 
 from veintrack.tracker.frame import Region, Spacing
 from veintrack.tracker.sources.dicom_file import items, numbers
+from veintrack.tracker.sources.scale import is_plausible
 
 __all__ = ["Geometry", "read_geometry"]
 
@@ -14,7 +15,6 @@ _TISSUE, _COLOUR_FLOW = 1, 2  # Region Data Type
 _CENTIMETRES = 3  # Physical Units X and Y Direction
 _SLACK_PX = 2  # some scanners count the last column or row from 1
 _SMALLEST_PX = 8  # either side of a region; less is damage
-_FINEST_MM, _COARSEST_MM = 1e-4, 10.0  # millimetres per pixel; outside of these it is damage
 _OUTSIDE = (
     "the file's ultrasound regions reach beyond its pictures, which were cut or scaled since: "
     "scan area and spacing are not taken from it"
@@ -125,9 +125,10 @@ def _calibration(region: Dataset) -> Spacing | None:
 
 
 def _plausible(values_mm: tuple[float, ...]) -> Spacing | None:
-    if len(values_mm) != 2 or not all(_FINEST_MM <= mm <= _COARSEST_MM for mm in values_mm):
+    if len(values_mm) != 2:
         return None
-    return values_mm[0], values_mm[1]
+    spacing_mm = values_mm[0], values_mm[1]
+    return spacing_mm if is_plausible(spacing_mm) else None
 
 
 def _whole_picture(dataset: Dataset) -> tuple[Spacing | None, tuple[str, ...]]:

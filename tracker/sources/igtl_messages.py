@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.tracker.frame import Spacing
+from veintrack.tracker.sources.scale import is_plausible
 
 __all__ = ["HEADER_BYTES", "Header", "Message", "Picture", "parse_header", "picture"]
 
@@ -132,5 +133,5 @@ def picture(message: Message) -> Picture:
 
 def _spacing(columns: NDArray[Any]) -> Spacing | None:
     x_mm, y_mm = (math.hypot(*column) for column in columns[:2])
-    known = all(math.isfinite(mm) and mm > 0 for mm in (x_mm, y_mm)) and (x_mm, y_mm) != (1, 1)
+    known = is_plausible((y_mm, x_mm)) and (x_mm, y_mm) != (1, 1)
     return (y_mm, x_mm) if known else None

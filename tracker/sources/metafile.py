@@ -21,7 +21,6 @@ __all__ = [
     "Metafile",
     "damaged",
     "integer",
-    "is_plausible",
     "numbers",
     "pictures",
     "shown",
@@ -30,7 +29,6 @@ __all__ = [
 #: Ten minutes of PLUS at 30 Hz with six transforms a frame need about 20 MB.
 MAX_HEADER_BYTES = 1 << 26
 MAX_FIELD_BYTES = 1 << 16
-_SCALES_MM = (1e-4, 10.0)  # millimetres per pixel that an ultrasound picture can have
 _MAX_PIXELS = 1 << 24  # 4096 x 4096
 _MAX_DEFLATE_RATIO = 1032  # what deflate can reach at most (zlib's technical notes)
 _SLACK_BYTES = 4096  # padding after the data that says nothing about the header
@@ -134,12 +132,6 @@ def damaged(path: Path, why: str) -> SourceUnreadableError:
 def shown(text: str, limit: int = 40) -> str:
     """Quote what a file says so that it stays short and on one line."""
     return repr(text if len(text) <= limit else text[:limit] + "...")
-
-
-def is_plausible(spacing_mm: Spacing) -> bool:
-    """Tell whether an ultrasound picture can have as many millimetres per pixel."""
-    low, high = _SCALES_MM
-    return low <= min(spacing_mm) and max(spacing_mm) <= high
 
 
 def integer(text: str) -> int:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.tracker.frame import Spacing
-from veintrack.tracker.sources.metafile import is_plausible, numbers
+from veintrack.tracker.sources.metafile import numbers
+from veintrack.tracker.sources.scale import is_plausible
 
 __all__ = [
     "NRRD_NAMES",

@@ -16,7 +16,7 @@ from veintrack.tracker.sources.base import OneShot, SourceInfo, unused_fps
 from veintrack.tracker.sources.grey import choose_shift, describe, to_grey
 from veintrack.tracker.sources.images import DEFAULT_RATE_HZ
 from veintrack.tracker.sources.levels import READ_TYPES, ready
-from veintrack.tracker.sources.metafile import Metafile, is_plausible, pictures, shown
+from veintrack.tracker.sources.metafile import Metafile, pictures, shown
 from veintrack.tracker.sources.metaimage import read_metaimage
 from veintrack.tracker.sources.nrrd import read_nrrd
 from veintrack.tracker.sources.plus import (
@@ -29,6 +29,7 @@ from veintrack.tracker.sources.plus import (
     times_ns,
     to_mf,
 )
+from veintrack.tracker.sources.scale import is_plausible
 
 __all__ = ["SequenceSource", "open_sequence"]
 
