@@ -1,4 +1,4 @@
-"""Every way in which a capture device fails its reader, and how it comes back. All faked."""
+"""Every way in which a capture device fails its reader. All faked."""
 
 import errno
 import logging
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tracker.v4l2_fake import MONOTONIC, MS, FakeCard, FakeKernel, grey_card, take
+from tests.tracker.v4l2_fake import MONOTONIC, MS, FakeCard, FakeKernel, grey_card, take, waits
 from veintrack.errors import (
     SourceLostError,
     SourceNotFoundError,
@@ -21,13 +21,6 @@ from veintrack.errors import (
 from veintrack.tracker.frame import STREAMING
 from veintrack.tracker.sources import v4l2_abi as abi
 from veintrack.tracker.sources.v4l2 import open_v4l2
-
-BY_ID = "/dev/v4l/by-id/usb-scan-index0"
-
-
-def waits() -> bool:
-    """Somebody still does."""
-    return False
 
 
 @pytest.mark.parametrize(

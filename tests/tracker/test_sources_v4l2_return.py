@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.tracker.v4l2_fake import MONOTONIC, MS, FakeCard, FakeKernel, grey_card
+from tests.tracker.v4l2_fake import MONOTONIC, MS, FakeCard, FakeKernel, grey_card, waits
 from veintrack.errors import (
     SourceLostError,
     SourceNotFoundError,
@@ -20,11 +20,6 @@ from veintrack.tracker.sources.v4l2 import V4l2Source, open_v4l2
 from veintrack.tracker.sources.v4l2_modes import Mode
 
 BY_ID = "/dev/v4l/by-id/usb-scan-index0"
-
-
-def waits() -> bool:
-    """Somebody still does."""
-    return False
 
 
 def unplugged(name: str, kernel: FakeKernel) -> Callable[[], V4l2Source]:
