@@ -1,6 +1,7 @@
 """Follow vessels through nineteen scenarios: veintrack, and what users would otherwise take.
 
-    pip install "veintrack[eval]" norfair trackers stonesoup
+    pip install "veintrack[eval]" trackers stonesoup
+    pip install --no-deps norfair
     python benchmarks/tracking.py --masks corrupted --json tracking.json
 
 Every contestant is given the same detections, from one of three sorts of masks: the phantom's own

@@ -13,7 +13,7 @@ own call answers: norfair and Stone Soup report predicted tracks too, SORT, Byte
 only what they matched, in the box that was detected. The place is their estimate, or the box's
 centre.
 
-The settings are tuned on the scenarios themselves (`tracking_peers_tuning.py`). What it takes to
+The settings are chosen on the scenarios themselves (`tracking_peers_tuning.py`). What it takes to
 make their input of ours is timed with them, as their users have to do it too.
 """
 
@@ -264,8 +264,8 @@ def _frames(seconds: float, rate_hz: float) -> int:
     return max(1, round(seconds * rate_hz))
 
 
-#: The tuned settings of each; `tracking_peers_tuning.py` says how they were found. Of accelerations
-#: Stone Soup does as well with a tenth, and swaps more.
+#: The settings of each. `tracking_peers_tuning.py` found them, but for Stone Soup's, picked by hand
+#: from its grid: with a tenth of the acceleration it does as well, and swaps more.
 TUNED: Mapping[str, Mapping[str, float]] = {
     "norfair": {"reach_mm": 8.0, "confirm_s": 0.2, "lost_s": 1.0, "noise_px2": 1.0},
     "SORT": {

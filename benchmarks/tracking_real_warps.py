@@ -69,15 +69,19 @@ def _lit_area(pixels: U8) -> tuple[slice, slice]:
 
 
 def warps(
-    stills: Sequence[Still], segmenter: GridSegmenter | None, rate_hz: float, frames: int
+    stills: Sequence[Still],
+    segmenter: GridSegmenter | None,
+    rate_hz: float,
+    frames: int,
+    moves: Sequence[str] = tuple(MOVES),
 ) -> Iterator[dict[str, Any]]:
-    """Follow the vessels of every still under every move; one row a move, and one of all.
+    """Follow the vessels of every still under some moves; one row a move, and one of all.
 
     Without a segmenter, on the labelled outlines, warped like the picture.
     """
     source = {"outlines": "network" if segmenter else "labels"}
     everything, all_seen = Gathered(), list[Sight]()
-    for kind, move in enumerate(MOVES):
+    for kind, move in enumerate(moves):
         gathered, seen = Gathered(), list[Sight]()
         for number, still in enumerate(stills):
             run = kind * len(stills) + number

@@ -151,6 +151,29 @@ def test_wrong_options_end_with_one_line(
     assert done.err.count("\n") == 1
 
 
+def test_what_is_read_is_never_written_over(evaluate: Run, scene: Path, tmp_path: Path) -> None:
+    before = (scene / "truth.csv").read_bytes()
+    done = evaluate("--json", "./truth.csv", "--overwrite")
+    assert (done.code, (scene / "truth.csv").read_bytes()) == (2, before)
+    assert "truth.csv is named twice: name another file to write to" in done.err
+    both = tmp_path / "f.png"
+    assert evaluate("--json", both, "--plot", both).code == 2
+    assert not both.exists()
+
+
+@pytest.mark.parametrize("rows", ["", "0,0,1,5,5\n", "0,0,1,5,5\n1,0,1,5,5\n"])
+def test_a_plot_is_drawn_of_next_to_nothing(evaluate: Run, tmp_path: Path, rows: str) -> None:
+    bare = tmp_path / "bare.csv"
+    bare.write_text(f"frame,time_s,track_id,x_px,y_px\n{rows}")
+    pairs = [{"truth": str(bare)}, {"tracks": str(bare)}]
+    if rows:
+        pairs.append({"tracks": str(bare), "truth": str(bare)})
+    for n, files in enumerate(pairs):
+        done = evaluate("--plot", tmp_path / f"{n}.png", **files)
+        assert done.code == 0, done.err
+        assert (tmp_path / f"{n}.png").stat().st_size > 1000
+
+
 def test_wrong_files_end_with_one_line(evaluate: Run, tmp_path: Path) -> None:
     for files, message in (
         ({"tracks": "nowhere.csv"}, "no file nowhere.csv"),

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import astuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from veintrack.tracker.scoring.reading import read_rows
 from veintrack.tracker.scoring.rows import Rows
 from veintrack.tracker.scoring.score import TrackScore, score
 
@@ -219,6 +222,101 @@ def test_nothing_tracked_and_nothing_to_track_have_their_scores() -> None:
     assert (false.false_tracks, false.false_frames) == (1, 0.5)
     assert false.false_tracks_min == pytest.approx(15)
     assert score(nothing, empty).false_tracks == 0
+
+
+def test_rows_that_state_no_covariance_are_not_judged_by_it() -> None:
+    truth, tracks = rows((1, line(range(10), 0))), rows((1, line(range(10), 1)))
+    stated = np.tile(np.eye(2), (10, 1, 1))
+    stated[5:] = np.nan
+    got = score(with_flags(tracks, cov_px2=stated), truth).seen
+    assert got is not None
+    assert (got.count, got.nees) == (5, 1)
+
+
+def test_places_without_a_match_have_no_mean_overlap() -> None:
+    got = score(rows((1, line(range(10), 500))), rows((1, line(range(10), 0))))
+    assert (got.scores.hota, got.scores.loc_a) == (0, None)
+
+
+def test_times_that_run_backwards_tell_no_duration() -> None:
+    truth = rows((1, line(range(10), 0)))
+    back = Rows(truth.frame, truth.id, -truth.time_s, truth.xy_px)
+    got = score(back, back)
+    assert (got.seconds, got.false_tracks_min) == (None, None)
+
+
+def test_near_is_not_nothing_where_boxes_have_no_size() -> None:
+    truth = rows((1, line(range(10), 0)), box=8)
+    assert truth.box_px is not None
+    truth.box_px[:, 2:] = 0
+    assert score(truth, truth).near_px == 15
+
+
+def test_any_number_is_an_identity() -> None:
+    truth = rows((-1, line(range(10), 0)), (0, line(range(10), 100)))
+    assert score(truth, truth).scores.id_f1 == pytest.approx(1)
+
+
+def write_mot(path: Path, table: Rows) -> None:
+    """Write rows as MOTChallenge files hold them: the first frame and pixel are 1."""
+    assert table.box_px is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "\n".join(
+            f"{frame + 1},{number},{left + 1.5:.3f},{top + 1.5:.3f},{width},{height},1,1,1"
+            for frame, number, (left, top, width, height) in zip(
+                table.frame, table.id, table.box_px, strict=True
+            )
+        )
+    )
+
+
+def by_trackeval(folder: Path, frames: int) -> dict[str, Any]:
+    """Score gt/X-train/seq and of/X-train/tracker with trackeval's own reader and evaluator."""
+    import trackeval
+
+    quiet = {"PRINT_CONFIG": False}
+    silent = ("PRINT_RESULTS", "TIME_PROGRESS", "PLOT_CURVES", "OUTPUT_SUMMARY", "OUTPUT_DETAILED")
+    facts = f"[Sequence]\nname=seq\nseqLength={frames}\nframeRate=25\n"
+    (folder / "gt" / "X-train" / "seq" / "seqinfo.ini").write_text(facts)
+    (folder / "gt" / "seqmaps").mkdir()
+    (folder / "gt" / "seqmaps" / "X-train.txt").write_text("name\nseq\n")
+    data = trackeval.datasets.MotChallenge2DBox(
+        {
+            **quiet, "GT_FOLDER": str(folder / "gt"), "TRACKERS_FOLDER": str(folder / "of"),
+            "BENCHMARK": "X", "TRACKERS_TO_EVAL": ["tracker"],
+        }
+    )  # fmt: skip
+    kinds = trackeval.metrics
+    judged, _ = trackeval.Evaluator(
+        {**quiet, **dict.fromkeys(silent, False), "BREAK_ON_ERROR": True}
+    ).evaluate([data], [kinds.HOTA(), kinds.CLEAR(quiet), kinds.Identity(quiet)])
+    figures: dict[str, Any] = judged["MotChallenge2DBox"]["tracker"]["seq"]["pedestrian"]
+    return figures
+
+
+def test_scores_are_those_of_trackeval_on_its_own_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    truth = rows(*((i, line(range(5 * i, 40), 40 * i)) for i in (1, 2, 3)), box=10)
+    assert truth.box_px is not None
+    kept = rng.random(len(truth)) < 0.85
+    seen, boxes = truth.take(kept), truth.box_px[kept]
+    moved = rng.normal(0, 2, seen.xy_px.shape)
+    number = np.where(seen.frame < 20 + seen.id, seen.id, seen.id % 3 + 4)
+    boxes[:, :2] += moved
+    tracks = Rows(seen.frame, number, seen.time_s, seen.xy_px + moved, box_px=boxes)
+    mine = tmp_path / "gt" / "X-train" / "seq" / "gt" / "gt.txt"
+    theirs = tmp_path / "of" / "X-train" / "tracker" / "data" / "seq.txt"
+    write_mot(mine, truth)
+    write_mot(theirs, tracks)
+    want = by_trackeval(tmp_path, 40)
+    got = score(read_rows(theirs), read_rows(mine)).scores
+    for name, value in (("HOTA", got.hota), ("DetA", got.det_a), ("AssA", got.ass_a)):
+        assert value == pytest.approx(np.mean(want["HOTA"][name]), abs=1e-9)
+    assert got.loc_a == pytest.approx(np.mean(want["HOTA"]["LocA"]), abs=1e-9)
+    assert got.mota == pytest.approx(want["CLEAR"]["MOTA"])
+    assert got.id_f1 == pytest.approx(want["Identity"]["IDF1"])
+    assert got.switches == want["CLEAR"]["IDSW"] > 0
 
 
 def test_sizes_are_compared_where_both_hold_them() -> None:

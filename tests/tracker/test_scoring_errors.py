@@ -91,6 +91,12 @@ def test_errors_that_stay_count_once_for_each_object() -> None:
     assert effective_count(np.ones(50), np.repeat(np.arange(5), 10)) == 5
 
 
+def test_errors_that_alternate_count_in_full() -> None:
+    values = np.tile([0.5, 1.5], 25)
+    assert effective_count(values, np.zeros(50, np.int64)) == 50
+    assert effective_count(values, np.repeat(np.arange(25), 2)) == 50
+
+
 def test_runs_may_be_mixed_and_of_any_length() -> None:
     rng = np.random.default_rng(6)
     runs = rng.integers(0, 7, 500)

@@ -1,6 +1,7 @@
 """Noise settings found again from detections whose noise is known."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,31 @@ def test_what_cannot_be_fitted_to_is_said(tmp_path: Path) -> None:
     lines.write_text(json.dumps({"frame": 0, "time_s": 0.0, "detections": [{"centroid_px": [1]}]}))
     with pytest.raises(SourceUnreadableError, match="each detection must have centroid_px, covar"):
         fit_noise(lines, truth, near_px=15)
+
+
+def test_covariances_and_motions_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    truth = wandering(1, 80, PSD)
+    write_run(tmp_path, detections(truth, 1.0, 1.0))
+    path = tmp_path / "tracks.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for cov in ([0, 0, 0, 0], [-1, 0, 0, 1], [1, 2, 2, 1], [math.nan, 0, 0, 1], None):
+        lines[7]["detections"][0]["covariance_px2"] = cov
+        path.write_text("\n".join(map(json.dumps, lines)))
+        with pytest.raises(SourceUnreadableError, match=r"covariance_px2 \(positive definite\)"):
+            fit_noise(tmp_path, truth, near_px=15)
+    for shift, noise in (([math.nan, 0], 1), ([0, 0], -1)):
+        lines[3]["probe_motion"] = {"shift_px": shift, "noise_px2": noise}
+        path.write_text("\n".join(map(json.dumps, lines)))
+        with pytest.raises(SourceUnreadableError, match="line 4 must have frame, time_s and det"):
+            fit_noise(tmp_path, truth, near_px=15)
+
+
+def test_what_the_detections_do_not_tell_is_said(tmp_path: Path, fitted: Fit) -> None:
+    truth = wandering(2, 80, 1e-6)
+    write_run(tmp_path, detections(truth, 0.0, 1.0))
+    words = fit_noise(tmp_path, truth, near_px=15).in_words()
+    assert "do not tell accel_psd_px2_s3, noise_scale" in words[-1]
+    assert not any("do not tell" in line for line in fitted.in_words())
 
 
 def test_the_scene_is_the_process_that_it_says() -> None:

@@ -1,6 +1,7 @@
 """Reading and writing tracks and truth."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,16 @@ def test_tentative_tracks_are_left_out(tmp_path: Path) -> None:
     assert got.confirmed.tolist() == [True, False]
 
 
+def test_numbers_that_are_not_finite_are_not_known(tmp_path: Path) -> None:
+    track = {"id": 1, "centroid_px": [1, 1], "covariance_px2": [math.inf, 0, 0, math.nan]}
+    got = read_rows(
+        written(tmp_path, json.dumps({"frame": 4.0, "time_s": 0.1, "tracks": [track]}), "t.jsonl")
+    )
+    assert got.frame.tolist() == [4]
+    assert got.cov_px2 is not None
+    np.testing.assert_array_equal(got.cov_px2, [[[np.nan, 0], [0, np.nan]]])
+
+
 def test_mot_truth_of_conf_0_is_hidden_and_the_first_pixel_is_1(tmp_path: Path) -> None:
     got = read_rows(written(tmp_path, "1,7,1.5,11.5,10,20,1,-1,-1,-1\n2,7,1,1,10,20,0\n", "t.txt"))
     assert got.frame.tolist() == [0, 1]
@@ -167,8 +178,24 @@ def test_the_phantoms_truth_becomes_rows_with_hidden_ones_where_they_are() -> No
         (
             "a.jsonl",
             '{"frame": 1, "tracks": [{"id": 1, "centroid_px": [1, 1], "box_px": [1, 2]}]}\n',
-            "boxes and covariances must be lists of 4 numbers",
+            "box_px must hold 4 numbers wherever it stands",
         ),
+        (
+            "a.jsonl",
+            '{"frame": 1, "tracks": [{"id": 1, "centroid_px": [1, 1], "area_px2": "x"}]}\n',
+            "area_px2 must hold 1 number wherever it stands",
+        ),
+        ("a.jsonl", '{"frame": Infinity, "tracks": []}\n', "line 1 must have frame, time_s and"),
+        ("a.jsonl", '{"frame": 1e300, "tracks": []}\n', "line 1 must have frame, time_s and"),
+        (
+            "a.jsonl",
+            '{"frame": 1, "tracks": [{"id": 1e30, "centroid_px": [1, 1]}]}\n',
+            "line 1 must have frame, time_s and tracks",
+        ),
+        ("a.csv", f"{HEAD}\n1e300,0,1,5,5\n", r"line 2: frame must be a whole number, got 1e\+300"),
+        ("a.csv", f"{HEAD}\n0,0,1e30,5,5\n", r"track_id must be a whole number, got 1e\+30"),
+        ("a.txt", "0,1,2,3,4,5\n", "MOTChallenge rows count frames from 1, got 0 or less"),
+        ("a.txt", "1,1,9,9,-4,5\n", "line 1: a box must have a width and height of 0 or more"),
     ],
 )
 def test_a_broken_file_is_said_in_one_line(

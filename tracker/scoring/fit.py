@@ -30,6 +30,7 @@ __all__ = ["Fit", "Noise", "fit_noise"]
 
 _LEAST = 50  # sightings; fewer tell nothing
 _SPAN = math.log(1e4)  # settings are looked for within this factor of what they were
+_FAR = 0.95 * _SPAN
 _VAGUE = math.log(10.0)  # what the data cannot tell stays about what it was
 _TINY = 1e-3  # in place of 0, whose logarithm would be infinite
 _INSIDE_95 = 5.991  # 95 % of chi-squared with two degrees of freedom
@@ -100,6 +101,20 @@ class Fit:
             f"95 % region holds {self.coverage_before:.1%} before, {self.coverage_after:.1%} "
             f"after; RMSE {self.rmse_before_px:.3f} and {self.rmse_after_px:.3f} px; "
             f"NIS (2 if true) {self.nis_before:.2f} and {self.nis_after:.2f}.",
+            *self._doubts(),
+        )
+
+    def _doubts(self) -> tuple[str, ...]:
+        """Say which settings went as far as they may: nothing held them."""
+        pairs = (
+            (f.name, *(getattr(n, f.name) for n in (self.before, self.after)))
+            for f in fields(Noise)
+        )
+        far = [name for name, was, now in pairs if abs(math.log(now / max(was, _TINY))) > _FAR]
+        if not far:
+            return ()
+        return (
+            f"These detections do not tell {', '.join(far)}: do not take what is given for it.",
         )
 
 

@@ -303,9 +303,9 @@ def _checked(track: dict[str, Any]) -> dict[str, Any]:
 
 def _whole(value: Any) -> int:
     """Refuse what is no whole number that fits into a column."""
-    if not isinstance(value, int) or abs(value) > _LARGEST:
+    if not isinstance(value, (int, float)) or not abs(value) <= _LARGEST or value != int(value):
         raise ValueError
-    return value
+    return int(value)
 
 
 def _column(

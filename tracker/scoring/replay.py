@@ -150,8 +150,7 @@ def _read_detections(path: Path) -> tuple[Rows, F64, dict[int, tuple[F64, float]
                 frames.append((int(line["frame"]), float(line["time_s"])))
                 rows += [(*frames[-1], found) for found in line["detections"]]
                 if moved := line.get("probe_motion"):
-                    shift_px = np.array(moved["shift_px"], float).reshape(2)
-                    motion[frames[-1][0]] = shift_px, float(moved["noise_px2"])
+                    motion[frames[-1][0]] = _read_motion(moved)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SourceUnreadableError(
                 f"{path}: line {number} must have frame, time_s and detections"
@@ -173,14 +172,30 @@ def _read_detections(path: Path) -> tuple[Rows, F64, dict[int, tuple[F64, float]
             all_time_s=np.array([time_s for _, time_s in frames], float),
         )
         angle_rad = np.array([one["angle_rad"] for one in found], float)
-        if not all(np.isfinite(part).all() for part in (angle_rad, axes, cov) if part is not None):
+        if found and not _are_usable(axes, cov, angle_rad):
             raise ValueError
         return detections, angle_rad, motion
     except (KeyError, TypeError, ValueError) as error:
         raise SourceUnreadableError(
-            f"{path}: each detection must have centroid_px, covariance_px2, axes_px, angle_rad "
-            "and box_px"
+            f"{path}: each detection must have centroid_px, covariance_px2 (positive definite), "
+            "axes_px, angle_rad and box_px"
         ) from error
+
+
+def _read_motion(moved: dict[str, Any]) -> tuple[F64, float]:
+    shift_px, noise_px2 = np.array(moved["shift_px"], float).reshape(2), float(moved["noise_px2"])
+    if not (np.isfinite([*shift_px, noise_px2]).all() and noise_px2 >= 0):
+        raise ValueError
+    return shift_px, noise_px2
+
+
+def _are_usable(axes_px: F64 | None, cov_px2: F64 | None, angle_rad: F64) -> bool:
+    """Whether all is known, and every covariance has an inverse."""
+    if axes_px is None or cov_px2 is None:
+        return False
+    known = bool(np.isfinite(np.column_stack([axes_px, cov_px2, angle_rad])).all())
+    a, b, _, c = cov_px2.T
+    return known and bool(((a > 0) & (a * c > b * b)).all())
 
 
 def _holds_one(scene: Scene, row: int) -> bool:

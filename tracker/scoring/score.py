@@ -288,7 +288,7 @@ def _consistency(scene: Scene, pairs: _Pairs) -> Consistency | None:
     cov = scene.tracks.cov_px2
     if cov is None:
         return None
-    stated = pairs.only(np.isfinite(cov[pairs.track]).all(axis=(1, 2)))
+    stated = pairs.only(np.isfinite(cov[pairs.track].sum(axis=(1, 2))))
     nees = nees_of(stated.offset_px, cov[stated.track])
     return consistency_of(nees, scene.truth.id[stated.object])
 
