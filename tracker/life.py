@@ -59,6 +59,8 @@ class Life:
     credit_s : float
         For how long it was seen, less for how long it was not; at most `coast_s`. Hidden vessels
         use it up more slowly.
+    alone_s : float
+        For how long it was seen as a blob of its own.
     missed_s : float
         Since when it is not seen, as far as the picture showed anything.
     held_s : float
@@ -89,6 +91,7 @@ class Life:
     hits: int = 1
     evidence_s: float = 0.0
     credit_s: float = 0.0
+    alone_s: float = 0.0
     missed_s: float = 0.0
     held_s: float = 0.0
     seen_now: bool = True
@@ -228,6 +231,7 @@ class Life:
         if not self.believed:
             self.evidence_s += dt_s * _weight(found, settings, area_px, motion)
         self.credit_s = min(self.credit_s + dt_s, settings.coast_s)
+        self.alone_s += 0.0 if found.parts_of else dt_s
         self.see_again(found)
         enough = self.hits >= settings.confirm_hits and self.evidence_s >= settings.confirm_s
         if self.believed or not enough:
@@ -318,7 +322,9 @@ class Life:
         elif area_px is not None and not _inside(self.state, area_px):
             over = missed_s > settings.left_s
         else:
-            over = self.credit_s - self._cost(settings) * later_s < -_ROUNDING_S
+            # While no picture comes, nothing speaks against it: its own time does not count.
+            limit_s = settings.coast_s / self._cost(settings)
+            over = self.credit_s < -_ROUNDING_S or missed_s > limit_s + _ROUNDING_S
         if over or self.held_s > settings.lifted_s:
             self.status = TrackStatus.LOST
         elif self.believed:
@@ -389,9 +395,7 @@ def _weight(
     return min(1.0, max(_DOUBTFUL, (found.score - settings.birth_score) / span))
 
 
-def _lingers(
-    found: Detection, area_px: Region, motion: Callable[[F64], F64] | None
-) -> bool:
+def _lingers(found: Detection, area_px: Region, motion: Callable[[F64], F64] | None) -> bool:
     """Whether it may be cut by the left, right or lower edge, and does not come in from there."""
     left, top, width, height = area_px
     x, y, box_width, box_height = found.box_px

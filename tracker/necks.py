@@ -63,7 +63,7 @@ def apart(detection: Detection) -> tuple[Detection, ...]:
 
 
 def _parts(inside: U8) -> NDArray[np.int32]:
-    """Number the parts of a blob from 1; each pixel of it is in one."""
+    """Give each pixel of a blob the number of its part, from 1."""
     depth = _distance(inside)
     most = float(depth.max())
     if most < _LEAST_PX:
@@ -75,7 +75,7 @@ def _parts(inside: U8) -> NDArray[np.int32]:
     outside = inside & (1 - opened)
     if count <= 2 and np.count_nonzero(outside) < least:
         return inside.astype(np.int32)
-    marks = cores.copy()
+    marks = np.where(opened > 0, _nearest(cores.astype(np.int32)), 0)
     _, rest, facts, _ = cv2.connectedComponentsWithStats(outside)
     for number in range(1, len(facts)):
         if facts[number, cv2.CC_STAT_AREA] >= least:
@@ -88,7 +88,7 @@ def _parts(inside: U8) -> NDArray[np.int32]:
 
 def _distance(inside: U8) -> F32:
     """Distance of each pixel from the next one that is 0."""
-    return cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    return cv2.distanceTransform(inside, cv2.DIST_L2, 5).astype(np.float32, copy=False)
 
 
 def _nearest(marks: NDArray[np.int32]) -> NDArray[np.int32]:

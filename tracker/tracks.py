@@ -189,7 +189,9 @@ class VeinTracker:
         lost = [life for life in self._lives if life.status is TrackStatus.LOST]
         if lost:
             self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
-            self._memory.keep((life for life in lost if life.is_missed(self._area_px)), self._time_ns)
+            self._memory.keep(
+                (life for life in lost if life.is_missed(self._area_px)), self._time_ns
+            )
 
     def _hold(self, dt_s: float) -> None:
         """Let time pass in which nothing is seen."""
@@ -242,6 +244,7 @@ class VeinTracker:
                 life.shape_after(life.unseen_s + dt_s, rules),
                 life.extra_px2(rules),
                 life.believed,
+                life.alone_s >= rules.settled_s,
             )
             for life in self._lives
         ]

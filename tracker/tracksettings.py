@@ -65,6 +65,8 @@ class TrackSettings:
     remembered_s : float
         One that was lost and is found within this time, in its place and with about its size, is
         confirmed again under its number.
+    settled_s : float
+        What was seen as a blob of its own for this long is no mere piece of a vessel beside it.
     left_s : float
         The same for a track that has left the scan area.
     collapsed_s : float
@@ -114,6 +116,7 @@ class TrackSettings:
     tentative_s: float = 0.1
     coast_s: float = 1.0
     remembered_s: float = 3.0
+    settled_s: float = 1.0
     left_s: float = 0.3
     collapsed_s: float = 5.0
     covered_s: float = 3.0

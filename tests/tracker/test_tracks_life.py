@@ -193,7 +193,7 @@ def test_a_probe_that_stays_off_the_skin_loses_its_tracks() -> None:
 
 def test_what_was_held_and_is_not_found_again_ends_as_any_other() -> None:
     scene = Scene(VeinTracker(TrackSettings(coast_s=0.41)))
-    scene.show([[oval(300, 200)]] * 10)
+    scene.show([[oval(300, 200)]] * 15)
     scene.show([[]] * 25, picture=PictureState.NO_CONTACT)
     history = scene.show([[]] * 15)
     assert [len(tracks) for tracks in history] == [1] * 11 + [0] * 4
@@ -226,18 +226,50 @@ def test_what_leaves_the_scan_area_ends_soon() -> None:
     assert not any(track.collapsed for tracks in history for track in tracks)
 
 
-def test_a_vessel_may_enter_at_an_edge() -> None:
+def test_a_vessel_that_comes_in_at_an_edge_with_the_picture_is_believed_at_once() -> None:
     scene = Scene()
-    scene.show(
-        [oval(max(x, 0) / 2 + 15, 200, 30 + max(x, 0))] if x > -25 else []
-        for x in np.linspace(-30, 30, 40)
-    )
+    history = scene.show(
+        ([oval(max(x, 0) / 2 + 15, 200, 30 + max(x, 0))] if x > -25 else []
+         for x in np.linspace(-30, 30, 40)),
+        motion=sliding(1.5),
+    )  # fmt: skip
     assert (scene.only.id, scene.only.status) == (1, TrackStatus.CONFIRMED)
+    assert any(t.status is TrackStatus.CONFIRMED for t in history[12])
+
+
+def test_what_lingers_at_an_edge_is_believed_late() -> None:
+    scene = Scene()
+    history = scene.show([[oval(610, 200)]] * 75, motion=sliding(0))
+    assert not any(t.status is TrackStatus.CONFIRMED for tracks in history[:30] for t in tracks)
+    assert scene.only.status is TrackStatus.CONFIRMED
+
+
+def squeezing(part: float) -> ProbeMotion:
+    return ProbeMotion(np.array([[0.0, 0.0], [0.0, -part]]), np.zeros(2), 0.01)
+
+
+@pytest.mark.parametrize(("strain", "collapsed"), [(0.02, True), (0.0, False)])
+def test_a_vein_that_vanishes_while_the_tissue_is_pressed_together_is_collapsed(
+    strain: float, collapsed: bool
+) -> None:
+    scene = Scene()
+    scene.show([[oval(300, 200)]] * 40, motion=sliding(0))
+    scene.show([[oval(300, 200, 60, 36)]] * 2, motion=squeezing(strain))
+    scene.show([[]] * 5, motion=sliding(0))
+    assert scene.only.collapsed is collapsed
+
+
+def test_a_track_that_went_astray_comes_back_to_what_lies_in_its_place() -> None:
+    scene = Scene()
+    scene.show([[oval(300 + 4 * i, 200)] for i in range(10)])
+    scene.show([[oval(318, 200)]] * 40)
+    assert (scene.only.id, scene.only.status) == (1, TrackStatus.CONFIRMED)
+    assert_allclose(scene.only.centroid_px, [318, 200], atol=2)
 
 
 def test_the_box_of_what_is_not_seen_ends_at_the_scan_area() -> None:
     scene = Scene()
-    scene.show([[oval(595 + 2 * i, 200)] for i in range(15)])
+    scene.show([[oval(565 + 2 * i, 200)] for i in range(30)])
     scene.show([[]] * 4)
     left, _, width, _ = scene.only.box_px
     assert left + width == pytest.approx(639.5)
