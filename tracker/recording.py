@@ -85,7 +85,8 @@ class Recorder:
 
     A frame waits until the results say where the ultrasound lies. What lies outside may name the
     patient, and is not recorded; nor is a frame on whose screen that place looks to be another
-    than when the scan area was found, or which the results say to be laid out anew.
+    than when the scan area was found, nor any that comes while it is looked for, the first time or
+    anew.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ class Recorder:
         # Where the ultrasound lies: None while that is not known.
         self._learns = region is None and not settings.full
         self._region = region
-        self._not_before = 0  # index of the first frame for which it holds
+        self._shape: tuple[int, ...] | None = None  # of the last frame that there is a result of
         self._seen: tuple[Frame, ...] = ()
         self._guard: LayoutWatch | None = None
         self._over = threading.Event()
@@ -219,21 +220,25 @@ class Recorder:
         """Take note of where the ultrasound lies, by a result; in order, on any one thread."""
         if not self._learns or not result.fresh:
             return
+        shape = result.frame.pixels.shape
         with self._changed:
-            if "layout changed" in result.changes:
-                # What came before may be of that screen already, as the guard saw or did not.
-                self._region, self._guard, self._seen = None, None, ()
-                self._not_before = result.frame.index + 1
-                while self._waiting and self._waiting[0].index < self._not_before:
-                    self._waiting.popleft()
-                    self.left_out += 1
-            elif not result.scan_area_settled:
+            if "layout changed" in result.changes or self._shape not in (None, shape):
+                self._guard = None
+            self._shape = shape
+            if not result.scan_area_settled:
                 self._region = None
+                if self._guard is None:  # of this screen nothing is known: it may be of text
+                    self._seen = ()
+                    self._drop_until(result.frame.index)
             elif result.scan_area_px != self._region or self._guard is None:
-                height, width = result.frame.pixels.shape
-                self._region = result.scan_area_px or (0, 0, width, height)
+                self._region = result.scan_area_px or (0, 0, shape[1], shape[0])
                 self._guard = self._guard or self._watch(result.frame, self._region)
                 self._changed.notify_all()
+
+    def _drop_until(self, index: int) -> None:
+        while self._waiting and self._waiting[0].index <= index:
+            self._waiting.popleft()
+            self.left_out += 1
 
     def _watch(self, frame: Frame, region: Region) -> LayoutWatch:
         """Make what tells another layout of the screen, from the frames at hand."""

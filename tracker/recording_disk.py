@@ -105,5 +105,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
         partial.replace(path)
         sync_folder(folder)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         where = f"{FOLDER}/{MANIFEST}"
         raise OutputError(f"cannot write {where}: {error.strerror or error}") from error

@@ -115,7 +115,9 @@ def read_lines(folder: Path, *, changes_only: bool = False) -> Iterator[FrameLin
     except DAMAGE as error:
         raise SourceUnreadableError(f"{folder / FRAMES}: line {number} is damaged") from error
     except OSError as error:
-        raise SourceUnreadableError(f"{folder / FRAMES} cannot be read: {error.strerror}") from error
+        raise SourceUnreadableError(
+            f"{folder / FRAMES} cannot be read: {error.strerror}"
+        ) from error
 
 
 def readable_lines(folder: Path) -> Iterator[FrameLine]:

@@ -182,7 +182,7 @@ class Retake:
             yield arrived
 
     def gaps(self, arrivals: Arrivals) -> Arrivals:
-        """The same, and after each frame the times without one."""
+        """Do the same, and give the times without a frame after the frame that they followed."""
         for arrived in self.signals(arrivals):
             yield arrived
             if isinstance(arrived, Arrived):

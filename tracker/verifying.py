@@ -7,11 +7,12 @@ from itertools import zip_longest
 from pathlib import Path
 
 from veintrack.errors import SourceUnreadableError
-from veintrack.tracker.recording_lines import FrameLine
+from veintrack.tracker.frame import Region
 from veintrack.tracker.replaying import Script
 
 __all__ = ["Until", "Verdict", "comparable", "verify_tracks"]
 
+_CUT_OFF = "the run was stopped before its end"
 _PLACE = ("frame", "time_s", "track_id")  # columns that say what a row is of
 
 
@@ -50,32 +51,50 @@ class Verdict:
     said: str
 
 
-def comparable(script: Script, lines: Mapping[int, FrameLine], *, ended: bool) -> Until:
+def comparable(script: Script, crops_px: Mapping[int, Region], kept: Path, *, done: bool) -> Until:
     """Say up to which frame a recording holds what was tracked.
 
     Parameters
     ----------
     script : Script
         What the run did.
-    lines : mapping
-        The frames that were recorded, by index.
-    ended : bool
-        Whether the run came to its end; else the last frame's rows may not all be there.
+    crops_px : mapping
+        By the index of each frame that was recorded: which part of it was.
+    kept : Path
+        The table of its tracks.
+    done : bool
+        Whether the run came to its end; else either file may lack the end of what the other says.
+
+    Raises
+    ------
+    SourceUnreadableError
+        If `kept` is no such table.
     """
+    until = Until()
     for index, turn in script.turns.items():
-        line = lines.get(index)
-        if line is None:
-            return Until(index, f"frame {index} was tracked and is not in the recording")
-        if not line.whole and not _holds(line, turn.place.region):
-            return Until(index, f"frame {index} was looked at beyond what was recorded of it")
-    if not ended:
-        last = next(reversed(script.turns))
-        return Until(last, "the run was cut off")
-    return Until()
+        crop_px = crops_px.get(index)
+        if crop_px is None:
+            until = Until(index, f"frame {index} was tracked and is not in the recording")
+            break
+        if not _holds(crop_px, turn.place.region):
+            until = Until(index, f"frame {index} was looked at beyond what was recorded of it")
+            break
+    if done:
+        return until
+    cut = min(next(reversed(script.turns)), _last_frame(kept))
+    return until if until.frame is not None and until.frame <= cut else Until(cut, _CUT_OFF)
 
 
-def _holds(line: FrameLine, region: tuple[int, int, int, int]) -> bool:
-    x, y, w, h = line.crop_px
+def _last_frame(table: Path) -> int:
+    """Give the number of the last frame that has a row; it may lack others. 0 if there is none."""
+    last = 0
+    for row in _rows(table, Until()):
+        last = int(row[0])
+    return last
+
+
+def _holds(crop_px: Region, region: Region) -> bool:
+    x, y, w, h = crop_px
     left, top, width, height = region
     return x <= left and y <= top and left + width <= x + w and top + height <= y + h
 

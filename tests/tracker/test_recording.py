@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tracker.recording_scene import (
+    MANIFEST,
     SHAPE,
     frame_of,
     noise,
@@ -210,8 +211,14 @@ def test_a_damaged_byte_costs_one_frame_and_never_changes_one(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("manifest.json", "{}", "is not the manifest of a recording that can be read"),
-        ("manifest.json", "[[", "is not the manifest of a recording that can be read"),
+        ("manifest.json", "{}", "is damaged, or of no recording"),
+        ("manifest.json", "[[", "is damaged, or of no recording"),
+        ("manifest.json", json.dumps({**MANIFEST, "recorded": 5}), "is damaged, or of no"),
+        (
+            "manifest.json",
+            json.dumps({**MANIFEST, "format": "veintrack recording 9"}),
+            "expected 'veintrack recording 1', got 'veintrack recording 9'",
+        ),
         ("frames.jsonl", "{}\n{}\n", "line 1 is damaged"),
         ("frames.jsonl", "", "holds not one whole frame"),
         ("part-00001.mkv", "", "holds not one whole frame"),
@@ -227,11 +234,16 @@ def test_files_that_are_not_a_recording_end_in_a_line(
         open_source(tmp_path)
 
 
-def test_a_crop_beyond_the_frame_or_a_frame_too_large_is_damage(tmp_path: Path) -> None:
+def test_what_cannot_be_true_of_a_frame_is_damage(tmp_path: Path) -> None:
     record(tmp_path, [frame_of(0)])
     path = tmp_path / "recording" / "frames.jsonl"
     row = json.loads(path.read_text())
-    for change in ({"crop_px": [100, 0, 121, 90]}, {"shape_px": [10**6, 10**6]}):
+    for change in (
+        {"crop_px": [100, 0, 121, 90]},
+        {"shape_px": [10**6, 10**6]},
+        {"index": -1},
+        {"index": float("inf")},
+    ):
         path.write_text(json.dumps({**row, **change}) + "\n")
         with pytest.raises(SourceUnreadableError, match="line 1 is damaged"):
             open_recording(tmp_path)

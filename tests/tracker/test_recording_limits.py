@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,6 +65,23 @@ def test_of_the_last_gigabytes_old_parts_are_removed(tmp_path: Path) -> None:
     size = sum(path.stat().st_size for path in (tmp_path / "recording").glob("*.mkv"))
     assert 0.6 * 40 * frame_bytes <= size <= 40 * frame_bytes
     assert read(tmp_path)[-1].index == 119
+
+
+def test_parts_that_are_full_take_no_memory(tmp_path: Path) -> None:
+    frames = [frame_of(i, noise(0, (480, 640))) for i in range(31)]
+    parts = Parts(tmp_path, part_ns=1)
+    parts.write(frames[0], (0, 0, 640, 480), Counts())
+    before = memory_mb()
+    for frame in frames[1:]:
+        parts.write(frame, (0, 0, 640, 480), Counts())
+    assert memory_mb() - before < 60  # 8 MB each would be 240
+    assert parts.count == 31
+    parts.close()
+
+
+def memory_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @pytest.mark.parametrize("name", ["max_gb", "minutes", "part_minutes"])
@@ -187,23 +205,25 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_starts(tmp_path
 # What may not be in it
 
 
-def test_nothing_is_recorded_before_the_scan_area_is_known_and_then_all_of_it(
+def test_nothing_is_recorded_before_the_scan_area_is_known_and_nothing_of_that_time(
     tmp_path: Path,
 ) -> None:
-    frames = [frame_of(i) for i in range(8)]
+    frames = [frame_of(i) for i in range(8)]  # the first two may be of the patient's data
     recorder = Recorder(tmp_path, RecordSettings(), MANIFEST, patient=True)
     for frame in frames[:5]:
         recorder.put(frame)
     time.sleep(0.1)
     assert not part(tmp_path).exists()
-    recorder.show(result_of(frames[0], CROP, settled=False))
+    for frame in frames[:2]:
+        recorder.show(result_of(frame, CROP, settled=False))
     time.sleep(0.1)
     assert not part(tmp_path).exists()
-    recorder.show(result_of(frames[1], CROP))
+    recorder.show(result_of(frames[2], CROP))
     for frame in frames[5:]:
         recorder.put(frame)
     recorder.close()
-    assert [f.index for f in read(tmp_path)] == list(range(8))
+    assert [f.index for f in read(tmp_path)] == list(range(2, 8))
+    assert recorder.left_out == 2
     assert {line.crop_px for line in read_lines(tmp_path / "recording")} == {CROP}
 
 
@@ -295,6 +315,29 @@ def wait_until(true: Callable[[], bool]) -> None:
             return
         time.sleep(0.01)
     pytest.fail("it did not come about")
+
+
+def test_after_an_outage_what_waited_is_recorded_as_the_screen_is_the_same(tmp_path: Path) -> None:
+    frames = [frame_of(i, screen_of(i)) for i in range(9)]
+    recorder = Recorder(tmp_path, RecordSettings(), MANIFEST, patient=True)
+    for at, frame in enumerate(frames):
+        recorder.put(frame)
+        recorder.show(result_of(frame, CROP, settled=at not in (4, 5)))
+    recorder.close()
+    assert [f.index for f in read(tmp_path)] == list(range(9))
+
+
+def test_after_a_change_of_size_recording_goes_on_when_the_area_is_found(tmp_path: Path) -> None:
+    other = [noise(i, (120, 160)) for i in range(12)]
+    frames = [frame_of(i, screen_of(i) if i < 5 else other[i]) for i in range(12)]
+    recorder = Recorder(tmp_path, RecordSettings(), MANIFEST, patient=True)
+    for at, frame in enumerate(frames):
+        recorder.put(frame)
+        region = CROP if at < 5 else (0, 0, 160, 120)
+        recorder.show(result_of(frame, region, settled=at not in (5, 6, 7)))
+        wait_until(lambda at=at: at in (5, 6, 7) or not recorder._waiting)  # type: ignore[misc]
+    recorder.close()
+    assert [f.index for f in read(tmp_path)] == [*range(5), *range(8, 12)]
 
 
 def test_a_source_that_changes_its_size_is_not_cut_where_the_area_was(tmp_path: Path) -> None:

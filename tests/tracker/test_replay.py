@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,21 @@ from tests.tracker.faulty_source import (
     Step,
 )
 from tests.tracker.recording_scene import LiveScene, Ultrasound, moving_disc
+from tests.tracker.replay_scene import (
+    Recorded,
+    frames_of,
+    kept_frames,
+    recorder_of,
+    replay,
+    rows,
+    said_of_frames,
+)
 from tests.tracker.screens import furniture, linear_screen
 from veintrack.tracker.cli.app import run
 from veintrack.tracker.frame import U8
 from veintrack.tracker.sources import open_source
 from veintrack.tracker.sources.arrays import ArraySource
-from veintrack.tracker.sources.base import Source
 from veintrack.tracker.sources.persistent import PersistentSource
-
-Recorded = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
@@ -38,43 +44,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recorded(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """Track a source with --record; give the folder of the run."""
-
-    def record(source: Source, *options: str, code: int = 0, quiet: bool = True) -> Path:
-        with monkeypatch.context() as patch:
-            patch.setattr("veintrack.tracker.cli.watch.open_source", lambda *_, **__: source)
-            given = ["--source", "fake", "--model", str(model_file), "--engine", "onnxruntime"]
-            common = ["--record", "--output", "run", "--view", "none"]
-            assert run([*given, *common, *options, *["--quiet"][: int(quiet)]]) == code
-        return Path("run")
-
-    return record
-
-
-def replay(*arguments: str, output: str = "again") -> int:
-    shutil.rmtree(output, ignore_errors=True)
-    return run(["replay", "run", "--output", output, "--view", "none", "--quiet", *arguments])
-
-
-def rows(folder: str) -> list[str]:
-    return (Path(folder) / "tracks.csv").read_text().splitlines()[1:]
-
-
-def frames_of(folder: str) -> list[int]:
-    lines = (Path(folder) / "tracks.jsonl").read_text().splitlines()
-    return [json.loads(line)["frame"] for line in lines]
-
-
-def said_of_frames() -> list[str]:
-    return Path("run/recording/tracked.jsonl").read_text().splitlines()
-
-
-def change_kept(change: Callable[[list[str]], None]) -> None:
-    """Change the table of tracks that is kept with the recording."""
-    path = Path("run/recording/tracks.csv")
-    lines = path.read_text().splitlines(keepends=True)
-    change(lines)
-    path.write_text("".join(lines))
+    return recorder_of(model_file, monkeypatch)
 
 
 def test_the_tracks_of_a_file_come_out_the_same_byte_for_byte(recorded: Recorded) -> None:
@@ -89,45 +59,6 @@ def test_a_recording_is_a_source_of_its_own(recorded: Recorded, model_file: Path
     given = ["--source", "run", "--model", str(model_file), "--engine", "onnxruntime"]
     assert run([*given, "--output", "again", "--view", "none", "--quiet"]) == 0
     assert rows("again") == rows("run")
-
-
-def test_the_first_difference_is_told_with_frame_and_field(
-    recorded: Recorded, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recorded(Ultrasound(moving_disc(40)))
-
-    def change(lines: list[str]) -> None:
-        cells = lines[11].split(",")
-        cells[4] = "12.345"
-        lines[11] = ",".join(cells)
-
-    was = rows("run")[10].split(",")
-    change_kept(change)
-    capsys.readouterr()
-    assert replay("--verify") == 1
-    said = capsys.readouterr().err
-    assert f"at frame {was[0]}, track {was[2]}: x_px was 12.345, and is {was[4]}" in said
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda lines: lines.pop(), "is there only now"),
-        (lambda lines: lines.append(lines[-1]), "is there only when it was recorded"),
-        (lambda lines: lines.pop(5), "frame was"),
-        (lambda lines: lines.__setitem__(0, "frame,time_s,track_id\n"), "other columns"),
-    ],
-)
-def test_rows_that_are_missing_are_told(
-    recorded: Recorded,
-    capsys: pytest.CaptureFixture[str],
-    change: Callable[[list[str]], None],
-    said: str,
-) -> None:
-    recorded(Ultrasound(moving_disc(30)))
-    change_kept(change)
-    assert replay("--verify") == 1
-    assert said in capsys.readouterr().err
 
 
 def screens(count: int, shape: tuple[int, int] = (240, 320)) -> list[U8]:
@@ -188,11 +119,6 @@ def test_a_live_run_with_frames_passed_over_comes_out_the_same(recorded: Recorde
     assert rows("again") == rows("run")
     assert replay("--all-frames") == 0
     assert frames_of("again") == kept
-
-
-def kept_frames() -> list[int]:
-    lines = Path("run/recording/frames.jsonl").read_text().splitlines()
-    return [json.loads(line)["index"] for line in lines]
 
 
 def test_of_a_live_screen_the_area_is_found_before_tracking_begins(recorded: Recorded) -> None:
@@ -306,37 +232,13 @@ def test_it_may_begin_later(recorded: Recorded) -> None:
     assert frames_of("again") == list(range(45, 60))
 
 
-def cut(share: float) -> None:
-    """Cut the recording off, as a kill does: no end is written in the manifest."""
-    path = Path("run/recording/part-00001.mkv")
-    path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
-    manifest = Path("run/recording/manifest.json")
-    kept = {**json.loads(manifest.read_text())}
-    del kept["recorded"]
-    manifest.write_text(json.dumps(kept))
-
-
-def test_of_a_recording_that_was_cut_off_what_is_left_is_verified(
-    recorded: Recorded, capsys: pytest.CaptureFixture[str]
+def test_a_recording_does_not_say_in_which_folder_its_source_lay(
+    recorded: Recorded, tmp_path: Path
 ) -> None:
-    recorded(Ultrasound(moving_disc(60)))
-    cut(0.7)
-    assert replay("--verify") == 0
-    frames = frames_of("again")
-    assert 35 <= len(frames) <= 45
-    assert run(["replay", "run", "--verify", "--output", "b", "--view", "none"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"before frame {frames[-1] + 1} are the same" in said
-
-
-def test_where_the_beginning_was_removed_nothing_can_be_verified(
-    recorded: Recorded, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recorded(Ultrasound(moving_disc(150)), "--record-minutes", str(2 / 60))
-    assert kept_frames()[0] == 0  # its line stays
-    assert replay("--verify") == 1
-    assert "nothing can be verified: frame 0 was tracked and is not" in capsys.readouterr().err
-    assert replay() == 0
+    recorded(Ultrasound(moving_disc(5)))
+    said = Path("run/recording/manifest.json").read_text()
+    assert json.loads(said)["configuration"]["output"] is None
+    assert str(tmp_path) not in said
 
 
 def test_a_recording_is_not_written_over_unasked_and_goes_if_it_is(
@@ -365,6 +267,8 @@ def test_a_replay_does_not_write_over_what_it_reads(
     ("arguments", "said"),
     [
         (["replay", "nowhere"], "nowhere holds no recording: a run with --record makes one"),
+        (["replay", "a" * 300], "holds no recording"),
+        (["replay", "run", "--verify", "--max-frames", "2"], "all tracks are verified"),
         (["replay", "run", "--pace", "fast"], "pace must be asap, realtime, as-captured"),
         (["replay", "run", "--seek", "-1"], "seek must be 0 or more and finite, got -1"),
         (["replay", "run", "--verify", "--seek", "1"], "the same tracks come of the same frames"),
@@ -397,6 +301,16 @@ def test_a_recording_of_nothing_tracked_says_so(
     Path("run/recording/tracked.jsonl").write_text("{}\n{}\n")
     assert replay() == 2
     assert "line 1 is damaged" in capsys.readouterr().err
+
+
+def test_a_manifest_without_a_configuration_is_damage(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(Ultrasound(moving_disc(4)))
+    path = Path("run/recording/manifest.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "configuration": 5}))
+    assert replay() == 2
+    assert "manifest.json does not say how it was tracked" in capsys.readouterr().err
 
 
 def test_another_model_than_then_is_told(

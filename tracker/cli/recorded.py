@@ -1,9 +1,11 @@
 """What ``--record`` adds to a run: frames on their way in, and what was made of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from veintrack.errors import OutputError
 from veintrack.tracker.cli.stopping import Stop
 from veintrack.tracker.config import RunConfig
 from veintrack.tracker.frame import FrameResult, Region
@@ -79,17 +81,20 @@ class Recording:
         options = {"encoder": ENCODER, "encoder_options": ENCODER_OPTIONS}
         self._recorder = self.source.recorder = Recorder(
             folder,
-            RecordSettings(True, self._settings.max_gb, self._settings.minutes)
-            if self._whole
-            else self._settings,
-            {"format": FORMAT, **record, "whole_frames": self._whole, **options},
+            replace(self._settings, full=self._whole),
+            {"format": FORMAT, **_without_folders(record), "whole_frames": self._whole, **options},
             region=known_px,
             patient=patient,
             driver_drops=lambda: self.source.driver_drops,
             due_s=lambda: stop.by_s,
         )
         own = folder / FOLDER
-        for sink in (CsvSink(own / TRACKS), TrackedSink(own / TRACKED)):
+        try:
+            tables = CsvSink(own / TRACKS), TrackedSink(own / TRACKED)
+        except OSError as error:
+            self._recorder.close()
+            raise OutputError(f"cannot write to {own}: {error.strerror}") from error
+        for sink in tables:
             sink.name = f"{FOLDER}/{sink.name}"
             self._sinks.append(
                 SinkThread(sink, capacity=128, patient=patient, due_s=lambda: stop.by_s)
@@ -133,3 +138,16 @@ class Recording:
         parts = f"{facts['frames']} frames, {facts['bytes'] / 1e6:.0f} MB, {facts['lost']} lost"
         kept_out = facts["left_out"]
         return parts + (f", {kept_out} left out" if kept_out else "")
+
+
+def _without_folders(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the folders of a file out: a recording is handed on, and they may name the patient."""
+    config, source = record["configuration"], record["source"]
+    if source["live"]:
+        return {**record, "configuration": {**config, "output": None}}
+    name = Path(config["source"]).name
+    return {
+        **record,
+        "configuration": {**config, "source": name, "output": None},
+        "source": {**source, "name": Path(source["name"]).name},
+    }

@@ -6,6 +6,7 @@ from typing import Any
 
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.config import make_config
+from veintrack.tracker.frame import Region
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings, slots_for
 from veintrack.tracker.recording_lines import read_manifest, readable_lines
 from veintrack.tracker.recording_names import MANIFEST, TRACKS, find_recording
@@ -14,7 +15,7 @@ from veintrack.tracker.segment import Segmenter
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.sources.recording import RecordingSource
 from veintrack.tracker.tracks import VeinTracker
-from veintrack.tracker.verifying import Verdict, comparable, verify_tracks
+from veintrack.tracker.verifying import Until, Verdict, comparable, verify_tracks
 
 __all__ = ["Replay"]
 
@@ -79,16 +80,30 @@ class Replay:
         self._pace, self._seek_s, self._all, self._verifies = pace, seek_s, all_frames, verify
         self._keeps_crop, self._keeps_model = "crop" not in given, "model" not in given
         of_file = "realtime" if pace == "realtime" else "asap"
-        self.config = make_config(
-            {**given, "source": str(path), "pace": of_file}, _kept(self._manifest, given)
-        )
+        now = {**given, "source": str(path), "pace": of_file}
+        self.config = make_config(now, self._options_then(given))
+        if verify and (self.config.max_frames or self.config.duration):
+            raise ValueError("all tracks are verified: leave --max-frames and --duration out")
         self.verdict: Verdict | None = None
         self._source: RecordingSource | None = None
+
+    def _options_then(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the options that were in force, with what ran the network then."""
+        try:
+            was = self._manifest["configuration"]
+            kept = {name: was[name] for name in _KEPT if was.get(name) is not None}
+            ran = {name: str(self._manifest[name]) for name in ("engine", "precision")}
+            ran |= {"device": str(was["device"])}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SourceUnreadableError(
+                f"{self._folder / MANIFEST} does not say how it was tracked"
+            ) from error
+        return kept if {*ran, "model"} & given.keys() else kept | ran
 
     @property
     def slots(self) -> int | None:
         """How many frames an engine should have in work: as many as it had."""
-        was = self._manifest["configuration"].get("pace", "asap")
+        was = str(self._manifest["configuration"].get("pace", "asap"))
         live = bool(self._manifest["source"].get("live"))
         return slots_for(live=live, pace="realtime" if self._pace == "realtime" else was)
 
@@ -143,19 +158,23 @@ class Replay:
         """
         if not self._verifies or self._source is None:
             return []
-        lines = {line.index: line for line in readable_lines(self._folder)}
+        crops_px, same = {}, dict[Region, Region]()  # hours of frames share what is the same
+        for line in readable_lines(self._folder):
+            crops_px[line.index] = same.setdefault(line.crop_px, line.crop_px)
         for index in self._source.missing:
-            del lines[index]
-        until = comparable(self._script, lines, ended="recorded" in self._manifest)
-        self.verdict = verify_tracks(self._folder / TRACKS, output / TRACKS, until)
-        return [self.verdict.problem] if self.verdict.problem else []
+            crops_px.pop(index, None)
+        kept = self._folder / TRACKS
+        done = self._manifest.get("ended") == "done"
+        until = comparable(self._script, crops_px, kept, done=done)
+        self.verdict = verify_tracks(kept, output / TRACKS, until)
+        damage = self._lacking(len(crops_px), until)
+        return [problem for problem in (self.verdict.problem, damage) if problem]
 
-
-def _kept(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options that were in force, with what ran the network then."""
-    was = manifest["configuration"]
-    kept = {name: was[name] for name in _KEPT if was.get(name) is not None}
-    if not {"engine", "precision", "device", "model"} & given.keys():
-        ran = {"engine": manifest["engine"], "precision": manifest["precision"]}
-        kept |= {**ran, "device": was["device"]}
-    return kept
+    def _lacking(self, frames: int, until: Until) -> str:
+        """Say how many frames are gone that were recorded; empty if none are."""
+        written = self._manifest.get("recorded", {}).get("frames", 0)
+        if not isinstance(written, int) or frames >= written:
+            return ""
+        return f"the recording is damaged: {frames} of its {written} frames are left" + (
+            f", and {until.why}" if until.why else ""
+        )

@@ -2,11 +2,12 @@
 
 import logging
 import threading
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from time import monotonic_ns
+from typing import Any
 from zlib import crc32
 
 import av
@@ -93,8 +94,10 @@ class RecordingSource(OneShot):
         self.missing: list[int] = []
         self.no_signal = ""
         silence()
+        manifest = read_manifest(folder)
         first, layouts = _survey(folder)
         self._from_ns = first.capture_ns + round(seek_s * 1e9)
+        self._all = only is None and not seek_s
         self._pairs = self._read()
         pair = next(self._pairs, None)
         if pair is None:
@@ -102,24 +105,27 @@ class RecordingSource(OneShot):
                 f"{folder} holds not one whole frame" + (f" from {seek_s:g} s on" if seek_s else "")
             )
         self._first: tuple[FrameLine, U8] | None = pair
-        self._info = self._describe(pair[0], layouts, unused_fps(fps))
+        self._info = self._describe(manifest, pair[0], layouts, unused_fps(fps))
 
     def _describe(
-        self, line: FrameLine, layouts: "set[tuple[tuple[int, int], Region]]", notes: Iterable[str]
+        self,
+        manifest: Mapping[str, Any],
+        line: FrameLine,
+        layouts: "set[tuple[tuple[int, int], Region]]",
+        notes: Iterable[str],
     ) -> SourceInfo:
         recorded = manifest["source"]
         known = recorded.get("scan_area_px") if line.whole else line.crop_px
         x, y, width, height = line.crop_px
         crop = "" if line.whole else f", of which {width}x{height} px at ({x}, {y}) were recorded"
-        whole = self._only is None and self._from_ns <= self._begin_ns
-        count = manifest.get("recorded", {}).get("frames") if whole else None
+        count = manifest.get("recorded", {}).get("frames")
         return SourceInfo(
             name=str(self._folder),
             kind="recording",
             live=False,
             shape_px=line.shape_px,
             rate_hz=recorded.get("rate_hz"),
-            frame_count=count,
+            frame_count=count if self._all else None,
             spacing_mm=self._spacing_mm or line.spacing_mm,
             times_from=f"the recording: {recorded.get('times_from', 'not said')}",
             notes=(f"recorded from {recorded.get('name', 'a source')}{crop}", *notes),
