@@ -23,6 +23,7 @@ def track(
     crop: str | Region = "auto",
     pace: str = "asap",
     contours: bool = True,
+    max_age_ms: float | None = None,
     settings: TrackSettings | None = None,
 ) -> Iterator[FrameResult]:
     """Follow the vessels of a source.
@@ -44,6 +45,9 @@ def track(
         frame winning. Live sources always behave as the latter.
     contours : bool
         Keep each vessel's outline in its detection.
+    max_age_ms : float, optional
+        Of live sources and in real time: frames that would be older when their tracks are ready
+        are not segmented; the tracks are predicted.
     settings : TrackSettings, optional
         How vessels move, and when they are believed.
 
@@ -75,7 +79,7 @@ def track(
         source,
         segmenter,
         VeinTracker(settings),
-        PipelineSettings(crop=crop, pace=pace, contours=contours),
+        PipelineSettings(crop=crop, pace=pace, contours=contours, max_age_ms=max_age_ms),
     )
     return _results(pipeline, segmenter if own else None)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 
@@ -12,6 +12,7 @@ from veintrack.engines.model import DEFAULT_MODEL
 from veintrack.engines.parity import ParityLimits
 from veintrack.tracker.detect import DetectSettings
 from veintrack.tracker.frame import Region, Spacing
+from veintrack.tracker.ranking import SortBy
 from veintrack.tracker.sources.address import masked
 from veintrack.tracker.tracks import TrackSettings
 
@@ -19,6 +20,7 @@ __all__ = ["RunConfig", "make_config", "parse_crop", "parse_spacing", "read_conf
 
 T = TypeVar("T")
 VIEWS = ("auto", "window", "none")
+_ALSO = {"max_age": "max_age_ms", "catheter": "catheter_mm"}  # as on the command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,23 @@ class RunConfig:
         Whether frozen and empty pictures are recognised and treated as such.
     pace : str
         ``asap`` or ``realtime``.
+    max_age_ms : float or None
+        Frames that would be older than this when their tracks are ready are not segmented; live
+        sources and real-time pace only.
+    sort_by : str or None
+        What the best vein is named by: ``diameter``, ``depth`` or ``collapse``.
+    catheter_mm : float or None
+        Outer diameter of a catheter, to be compared with the best vein.
     max_frames : int or None
         Stop after this many frames.
     duration : float or None
         Stop after this many seconds of the source's time.
     video : str or None
         Name of the annotated video in the output folder, or a path.
+    record, record_full : bool
+        Keep the raw frames: of each the scan area, or all.
+    record_max_gb, record_minutes : float or None
+        Of these, keep the last.
     track, detect, parity : TrackSettings, DetectSettings, ParityLimits
         Settings of the tracker and of the detector, and what an engine's answers may differ by from
         FP32; in a file only.
@@ -86,9 +99,16 @@ class RunConfig:
     lost_timeout: float = 300.0
     judge_pictures: bool = True
     pace: str = "asap"
+    max_age_ms: float | None = None
+    sort_by: SortBy | None = None
+    catheter_mm: float | None = None
     max_frames: int | None = None
     duration: float | None = None
     video: str | None = None
+    record: bool = False
+    record_full: bool = False
+    record_max_gb: float | None = None
+    record_minutes: float | None = None
     track: TrackSettings = field(default_factory=TrackSettings)
     detect: DetectSettings = field(default_factory=DetectSettings)
     parity: ParityLimits = field(default_factory=ParityLimits)
@@ -100,15 +120,27 @@ class RunConfig:
             raise ValueError(f"on_lost must be wait or exit, got {self.on_lost!r}")
         if self.spacing is not None and self.depth_mm is not None:
             raise ValueError("spacing and depth_mm exclude each other: give one")
+        sorts = get_args(SortBy)
+        if self.sort_by is not None and self.sort_by not in sorts:
+            raise ValueError(f"sort_by must be one of {', '.join(sorts)}, got {self.sort_by!r}")
+        if self.catheter_mm is not None and self.sort_by is None:
+            raise ValueError("a catheter is compared with the best vein: add --sort-by diameter")
         positive = {
             "depth_mm": self.depth_mm,
+            "max_age_ms": self.max_age_ms,
+            "catheter_mm": self.catheter_mm,
             "fps": self.fps,
             "duration": self.duration,
             "lost_timeout": self.lost_timeout,
+            "record_max_gb": self.record_max_gb,
+            "record_minutes": self.record_minutes,
         }
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
+        for name in ("record_full", "record_max_gb", "record_minutes"):
+            if getattr(self, name) and not self.record:
+                raise ValueError(f"{name} is of a recording: add --record")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they are written with a run; a password in an address is hidden."""
@@ -134,7 +166,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"config file {path}: expected `option: value` lines")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
+    names = {key: str(key).replace("-", "_") for key in content}
+    return {_ALSO.get(name, name): content[key] for key, name in names.items()}
 
 
 def make_config(given: Mapping[str, Any], file: Mapping[str, Any] | None = None) -> RunConfig:
@@ -202,17 +235,24 @@ _TEXT = (
     "on_lost",
     "profile",
     "pace",
+    "sort_by",
     "video",
 )
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(_TEXT, ((str,), "text")),
     "overwrite": ((bool,), "true or false"),
     "judge_pictures": ((bool,), "true or false"),
+    "record": ((bool,), "true or false"),
+    "record_full": ((bool,), "true or false"),
     "max_frames": ((int,), "a whole number"),
     "depth_mm": ((int, float), "a number"),
+    "max_age_ms": ((int, float), "a number"),
+    "catheter_mm": ((int, float), "a number"),
     "fps": ((int, float), "a number"),
     "duration": ((int, float), "a number"),
     "lost_timeout": ((int, float), "a number"),
+    "record_max_gb": ((int, float), "a number"),
+    "record_minutes": ((int, float), "a number"),
 }
 
 

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veintrack.tracker.frame import F32, F64, U8, Detection, Region
+from veintrack.tracker.frame import F32, F64, U8, Detection, Patch, Region
 from veintrack.tracker.grid import Grid
 
-__all__ = ["DetectSettings", "axes_of", "detect"]
+__all__ = ["DetectSettings", "axes_of", "describe", "detect", "moments_of"]
 
 _NEW, _THIS, _DONE = 1, 2, 3  # marks of blobs, while they are visited one after the other
 _NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
@@ -77,12 +77,72 @@ def detect(
     """
     x, y, w, h = grid.inner
     inside = probability[y : y + h, x : x + w]
+    # As the map's own type holds it, so that all who compare with it agree on every pixel.
+    threshold = float(probability.dtype.type(threshold))
     found = [
-        _describe(inside, marks, box, area_px, grid, threshold, settings, contours)
+        describe(_patch(inside, marks, box, grid, threshold), settings, contours=contours)
         for marks, box, area_px in _blobs(inside >= threshold)
         if area_px >= settings.min_area_grid_px2
     ]
     return tuple(sorted(found, key=lambda d: -d.area_px2))
+
+
+def describe(
+    patch: Patch, settings: DetectSettings = DetectSettings(), *, contours: bool = False
+) -> Detection:
+    """Describe one vessel from its pixels: a blob as it was found, or a part of one.
+
+    Parameters
+    ----------
+    patch : Patch
+        The vessel's own pixels; kept in the detection.
+    settings : DetectSettings
+        How uncertain a centroid is.
+    contours : bool
+        Trace the outline too; of the largest piece, where there are several.
+
+    Raises
+    ------
+    ValueError
+        If no pixel of the patch reaches its threshold.
+    """
+    p, threshold = patch.probability, patch.threshold
+    own = (p >= threshold).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(own)
+    if not width:
+        raise ValueError(f"a patch must have pixels at its threshold {threshold:g}, got none")
+
+    # How much of each pixel is vessel: a half where the probability is the threshold.
+    shape = cv2.moments(np.minimum(p / (2 * threshold), 1.0))
+    area = shape["m00"]
+    cx, cy = shape["m10"] / area, shape["m01"] / area
+    # A pixel is a square, not a point: it spreads by 1/12 px² about its own centre.
+    xx, yy = shape["mu20"] / area + 1 / 12, shape["mu02"] / area + 1 / 12
+    xy = shape["mu11"] / area
+
+    (x0, y0), (per_x, per_y) = patch.origin_px, patch.step_px
+    major, minor, angle = axes_of(xx * per_x**2, yy * per_y**2, xy * per_x * per_y)
+    vxx, vyy, vxy = _centroid_covariance(p, cx, cy, area, settings)
+    floor_px2 = settings.noise_floor_px**2
+    across = vxy * per_x * per_y
+    return Detection(
+        centroid_px=np.array((x0 + cx * per_x, y0 + cy * per_y)),
+        covariance_px2=np.array(
+            [(vxx * per_x**2 + floor_px2, across), (across, vyy * per_y**2 + floor_px2)]
+        ),
+        area_px2=area * per_x * per_y,
+        axes_px=(major, minor),
+        angle_rad=angle,
+        score=cv2.mean(p, own)[0],
+        box_px=(
+            x0 + (left - 0.5) * per_x,
+            y0 + (top - 0.5) * per_y,
+            width * per_x,
+            height * per_y,
+        ),
+        contour_px=_trace(patch) if contours else None,
+        patch=patch,
+    )
 
 
 def axes_of(xx: float, yy: float, xy: float) -> tuple[float, float, float]:
@@ -107,6 +167,17 @@ def axes_of(xx: float, yy: float, xy: float) -> tuple[float, float, float]:
     return 4 * math.sqrt(mean + half), 4 * math.sqrt(max(mean - half, 0.0)), angle
 
 
+def moments_of(major: float, minor: float, angle_rad: float) -> tuple[float, float, float]:
+    """Second central moments (xx, yy, xy) of an ellipse: what :func:`axes_of` turns back."""
+    along, across = major * major / 16, minor * minor / 16
+    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
+    return (
+        along * cos * cos + across * sin * sin,
+        along * sin * sin + across * cos * cos,
+        (along - across) * sin * cos,
+    )
+
+
 def _blobs(mask: NDArray[np.bool_]) -> Iterator[tuple[U8, Region, int]]:
     """Visit the 4-connected blobs of a mask from the top: marks, box and pixels of each.
 
@@ -124,16 +195,8 @@ def _blobs(mask: NDArray[np.bool_]) -> Iterator[tuple[U8, Region, int]]:
         at = cells.find(_NEW, at + 1)
 
 
-def _describe(
-    probability: F32,
-    marks: U8,
-    box: Region,
-    area_px: int,
-    grid: Grid,
-    threshold: float,
-    settings: DetectSettings,
-    contours: bool,
-) -> Detection:
+def _patch(probability: F32, marks: U8, box: Region, grid: Grid, threshold: float) -> Patch:
+    """Cut out the blob that is marked `_THIS`, with its soft edge and without its neighbours."""
     left, top, width, height = box
     # One pixel more on each side: the soft edge outside the threshold belongs to the vessel too.
     x0, y0 = max(left - 1, 0), max(top - 1, 0)
@@ -141,37 +204,11 @@ def _describe(
     seen, marked = probability[window], marks[window]
     own = marked == _THIS
     near = cv2.dilate(own.view(np.uint8), _NEIGHBOURS).view(bool)
-    p = np.multiply(seen, near & (own | (marked == 0)), dtype=np.float64)
-
-    # How much of each pixel is vessel: a half where the probability is the threshold.
-    shape = cv2.moments(np.minimum(p / (2 * threshold), 1.0))
-    area = shape["m00"]
-    cx, cy = shape["m10"] / area, shape["m01"] / area
-    # A pixel is a square, not a point: it spreads by 1/12 px² about its own centre.
-    xx, yy = shape["mu20"] / area + 1 / 12, shape["mu02"] / area + 1 / 12
-    xy = shape["mu11"] / area
-
-    per_x, per_y = 1 / grid.scale[0], 1 / grid.scale[1]
-    major, minor, angle = axes_of(xx * per_x**2, yy * per_y**2, xy * per_x * per_y)
-    inner_x, inner_y = grid.inner[:2]
-    vxx, vyy, vxy = _centroid_covariance(p, cx, cy, area, settings)
-    floor_px2 = settings.noise_floor_px**2
-    across = vxy * per_x * per_y
-    return Detection(
-        centroid_px=np.array(grid.to_frame(inner_x + x0 + cx, inner_y + y0 + cy)),
-        covariance_px2=np.array(
-            [(vxx * per_x**2 + floor_px2, across), (across, vyy * per_y**2 + floor_px2)]
-        ),
-        area_px2=area * per_x * per_y,
-        axes_px=(major, minor),
-        angle_rad=angle,
-        score=float(seen[own].sum() / area_px),
-        box_px=(
-            *grid.to_frame(inner_x + left - 0.5, inner_y + top - 0.5),
-            width * per_x,
-            height * per_y,
-        ),
-        contour_px=_trace(p, threshold, inner_x + x0, inner_y + y0, grid) if contours else None,
+    return Patch(
+        probability=np.multiply(seen, near & (own | (marked == 0)), dtype=np.float64),
+        threshold=threshold,
+        origin_px=grid.to_frame(float(grid.inner[0] + x0), float(grid.inner[1] + y0)),
+        step_px=(1 / grid.scale[0], 1 / grid.scale[1]),
     )
 
 
@@ -194,15 +231,19 @@ def _centroid_covariance(
     )
 
 
-def _trace(p: F64, threshold: float, left: int, top: int, grid: Grid) -> F32:
+def _trace(patch: Patch) -> F32:
     """Outline at the threshold, traced on a four times finer map, in frame px."""
     fine = cv2.resize(
-        np.pad(p, 1).astype(np.float32), None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR
+        np.pad(patch.probability, 1).astype(np.float32),
+        None,
+        fx=4,
+        fy=4,
+        interpolation=cv2.INTER_LINEAR,
     )
     found, _ = cv2.findContours(
-        (fine >= threshold).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        (fine >= patch.threshold).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
     # A quarter of a grid pixel is less than the outline's error, and saves most of its points.
     outline = cv2.approxPolyDP(max(found, key=cv2.contourArea), 1.0, closed=True)[:, 0, :]
-    x, y = (outline.T.astype(np.float64) + 0.5) / 4 - 1.5
-    return np.column_stack(grid.to_frame(x + left, y + top)).astype(np.float32)
+    at = (outline.astype(np.float64) + 0.5) / 4 - 1.5
+    return (at * patch.step_px + patch.origin_px).astype(np.float32)

@@ -7,7 +7,7 @@ of nanoseconds.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -22,8 +22,11 @@ __all__ = [
     "Frame",
     "FrameResult",
     "Measurement",
+    "Patch",
     "PictureState",
+    "ProbeMotion",
     "Region",
+    "Shape",
     "Signal",
     "SourceState",
     "Spacing",
@@ -103,6 +106,28 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """The part of a probability map that one detection was made from.
+
+    Attributes
+    ----------
+    probability : ndarray of shape (H, W), float64
+        Vessel probability; 0 where a pixel belongs to something else.
+    threshold : float
+        Probability from which a pixel belongs to a vessel.
+    origin_px : tuple of float
+        ``(x, y)`` in the frame of the centre of the patch's first pixel.
+    step_px : tuple of float
+        ``(x, y)``: frame px from one pixel of the patch to the next.
+    """
+
+    probability: F64
+    threshold: float
+    origin_px: tuple[float, float]
+    step_px: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Detection:
     """One vessel found in one frame.
 
@@ -124,6 +149,11 @@ class Detection:
         ``(left, top, width, height)`` of the pixels' outer edges.
     contour_px : ndarray of shape (K, 2), float32, or None
         Outline, closed implicitly. None where nobody asked for it.
+    patch : Patch or None
+        The pixels that it was made from. None where somebody else made it.
+    parts_of : tuple of Detection
+        Where vessels touch, or one falls into pieces, a track sees a part of a blob, or several
+        blobs as one: those, as they were found. Empty where it is as it was found.
     """
 
     centroid_px: F64
@@ -134,6 +164,8 @@ class Detection:
     score: float
     box_px: tuple[float, float, float, float]
     contour_px: F32 | None = None
+    patch: Patch | None = None
+    parts_of: tuple["Detection", ...] = ()
 
     def __post_init__(self) -> None:
         if self.centroid_px.shape != (2,) or not all(map(math.isfinite, self.centroid_px)):
@@ -154,6 +186,49 @@ class TrackStatus(str, Enum):
         return self.value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ProbeMotion:
+    """How the whole picture moved since the frame before: ``xy + linear @ xy + shift_px``.
+
+    Attributes
+    ----------
+    linear : ndarray of shape (2, 2), float64
+        Turning and stretching, less the unit matrix: 0 where the picture only shifts.
+    shift_px : ndarray of shape (2,), float64
+        ``(x, y)`` by which the frame's first pixel moved.
+    noise_px2 : float
+        Variance of the displacement in each direction: how far it is to be trusted.
+    """
+
+    linear: F64
+    shift_px: F64
+    noise_px2: float
+
+    def displacement(self, xy_px: F64) -> F64:
+        """By how much what was at `xy_px`, shape (..., 2), in the frame before has moved, px."""
+        moved: F64 = xy_px @ self.linear.T + self.shift_px
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Size and form of a track, smoothed over the frames in which it was seen.
+
+    Attributes
+    ----------
+    area_px2, major_px, minor_px, angle_rad : float
+        As in :class:`Detection`.
+    area_sd : float
+        Standard deviation of the area, as a part of it.
+    """
+
+    area_px2: float
+    major_px: float
+    minor_px: float
+    angle_rad: float
+    area_sd: float
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Size and place of a vessel in one frame, in pixels and, where spacing is known, in mm.
@@ -164,8 +239,14 @@ class Measurement:
         Shape of the outline; the angle is that of the major axis, from +x towards +y.
     depth_mm, area_mm2, major_mm, minor_mm : float or None
         The same and the centroid's depth below the top of the scan area; None without spacing.
+    near_wall_px, near_wall_mm : float or None
+        Depth of the vessel's upper wall below the top of the scan area, along its centre line.
     collapse, pulse_hz : float or None
         Change of the minor axis and pulsation over a window of time; None until enough was seen.
+    pulse_strength : float or None
+        Change of the diameter with the pulse, from smallest to largest, as a part of it.
+    vein_likeness, vein_likeness_sd : float or None
+        1 like a vein, 0 like an artery, and how uncertain that is.
     """
 
     area_px2: float
@@ -178,6 +259,11 @@ class Measurement:
     minor_mm: float | None = None
     collapse: float | None = None
     pulse_hz: float | None = None
+    near_wall_px: float | None = None
+    near_wall_mm: float | None = None
+    pulse_strength: float | None = None
+    vein_likeness: float | None = None
+    vein_likeness_sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,6 +288,17 @@ class Track:
         What was seen of it in this frame; None while it is predicted.
     measurement : Measurement or None
         Its size in this frame; None while it is predicted.
+    shape : Shape or None
+        Its size and form over the frames before; also while it is predicted.
+    collapsed : bool
+        It coasts because it was pressed flat, and is expected to open again.
+    time_ns : int
+        When all this holds, on the clock of `capture_ns`.
+    state_cov : ndarray of shape (4, 4), float64, or None
+        Covariance of ``(x, y, vx, vy)`` in the filter, px and px/s. `covariance_px2` is larger
+        than its first block by what no number of frames averages away.
+    accel_psd_px2_s3 : float
+        How quickly the velocity may change: power spectral density of the acceleration.
     """
 
     id: int
@@ -213,6 +310,54 @@ class Track:
     score: float
     detection: Detection | None = None
     measurement: Measurement | None = None
+    shape: Shape | None = None
+    collapsed: bool = False
+    time_ns: int = 0
+    state_cov: F64 | None = None
+    accel_psd_px2_s3: float = 0.0
+
+    def at(self, time_ns: int) -> "Track":
+        """Predict the track to a later time.
+
+        Parameters
+        ----------
+        time_ns : int
+            On the clock of `capture_ns`, not before :attr:`time_ns`.
+
+        Returns
+        -------
+        Track
+            Moved on with its velocity, its covariance grown as in :mod:`veintrack.tracker.kalman`;
+            a confirmed one coasts, as nothing was seen of it then.
+
+        Raises
+        ------
+        ValueError
+            If `time_ns` is earlier than :attr:`time_ns`.
+        """
+        if time_ns < self.time_ns:
+            raise ValueError(f"time_ns must be at least {self.time_ns}, got {time_ns}")
+        if time_ns == self.time_ns:
+            return self
+        dt_s = (time_ns - self.time_ns) * 1e-9
+        cov = np.zeros((4, 4)) if self.state_cov is None else self.state_cov
+        noise = self.accel_psd_px2_s3 * np.array([[dt_s**3 / 3, dt_s**2 / 2], [dt_s**2 / 2, dt_s]])
+        move = np.kron([[1.0, dt_s], [0.0, 1.0]], np.eye(2))
+        grown = move @ cov @ move.T + np.kron(noise, np.eye(2))
+        dx, dy = (self.velocity_px_s * dt_s).tolist()
+        left, top, width, height = self.box_px
+        seen = self.status is TrackStatus.CONFIRMED
+        return replace(
+            self,
+            status=TrackStatus.COASTING if seen else self.status,
+            centroid_px=self.centroid_px + self.velocity_px_s * dt_s,
+            covariance_px2=self.covariance_px2 + (grown - cov)[:2, :2],
+            box_px=(left + dx, top + dy, width, height),
+            detection=None,
+            measurement=None,
+            time_ns=time_ns,
+            state_cov=grown,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +483,10 @@ class FrameResult:
         What changed in the picture with this frame, in words: gain, depth, layout.
     between_ns : int or None
         Where there is no new frame, when the tracks hold, on the clock of `capture_ns`.
+    motion : ProbeMotion or None
+        How the picture moved since the last one that was segmented; None where that is not known.
+    segmented : bool
+        False where the network was not asked: the frame was too old, or none came.
     """
 
     frame: Frame
@@ -350,6 +499,8 @@ class FrameResult:
     picture: PictureState = PictureState.GOOD
     changes: tuple[str, ...] = ()
     between_ns: int | None = None
+    motion: ProbeMotion | None = None
+    segmented: bool = True
 
     @property
     def fresh(self) -> bool:

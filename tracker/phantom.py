@@ -24,6 +24,7 @@ from veintrack.tracker.phantom_lumen import Lumen, lumen_at
 from veintrack.tracker.phantom_settings import (
     BoneSettings,
     MotionSettings,
+    PassingShadow,
     PhantomSettings,
     SheathSettings,
     TissueSettings,
@@ -35,6 +36,7 @@ from veintrack.tracker.phantom_vessel import Profiles, displace, draw, window
 __all__ = [
     "BoneSettings",
     "MotionSettings",
+    "PassingShadow",
     "Phantom",
     "PhantomFrame",
     "PhantomSettings",
@@ -51,6 +53,7 @@ _STRAIN = 0.15  # how much of the depth in view full pressure takes away
 _POOL_EXTRA_PX = (96, 160)  # room for the noise window to jump, rows and columns
 _POOL_STEP_PX = 256  # pools come in few sizes, so that phantoms can share them
 _LOST = 0.5  # contact below which nothing is seen
+_RIM_MM = 0.15  # softness of a passing shadow's borders
 _SEEN_GREY, _SEEN_CONTRAST = 2.0, 0.06  # the least by which a lumen shows: levels, and relative
 
 
@@ -65,14 +68,19 @@ class VesselTruth:
     kind : str
         ``vein`` or ``artery``.
     visible : bool
-        False while it is out of view, pressed flat, or the probe is off the skin.
+        False while it is out of view or in a shadow, pressed flat, or the probe is off the skin.
     centroid_px : ndarray of shape (2,), float64
         ``(x, y)`` of the lumen: exact where all of it is in view, of its labelled pixels where
-        the border cuts it. NaN while it is not visible.
+        the border or a shadow cuts it, or another vessel lies over it. NaN while it is not
+        visible.
     area_px2 : float
         Area of the part in view; 0 while it is not visible.
     axes_px : tuple of float
         Full ``(major, minor)`` axes of the whole lumen.
+    place_px : tuple of float
+        ``(x, y)`` of the whole lumen's centroid, also while it is not visible.
+    box_px : tuple of float
+        ``(left, top, width, height)`` of its labelled pixels' outer edges; 0 while there are none.
     """
 
     id: int
@@ -81,6 +89,8 @@ class VesselTruth:
     centroid_px: F64
     area_px2: float
     axes_px: tuple[float, float]
+    place_px: tuple[float, float]
+    box_px: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +121,7 @@ class _Pose:
 
     time_s: float
     slide_mm: float
+    turn_rad: float
     press: float
     lift: float
 
@@ -177,10 +188,9 @@ class Phantom:
         if index < 0:
             raise ValueError(f"index must not be negative, got {index}")
         time_s = index / self.settings.rate_hz
-        motion = self.settings.motion
-        pose = _Pose(time_s, motion.slide_mm(time_s), motion.press(time_s), motion.lift(time_s))
+        pose = self._pose(time_s)
         lumens = [self._lumen(v, pose) for v in self.settings.vessels]
-        contact = _contact(pose.lift, self._columns)
+        contact = self._contact(pose)
 
         rng = np.random.default_rng((self.settings.seed, index))
         power = self._tissue(pose, lumens)
@@ -189,7 +199,7 @@ class Phantom:
                 blood = self._noise_window(rng)
                 draw(power, self.settings.vessels[number], self._profiles[number], lumen, blood)
         cv2.multiply(power, self._gain, dst=power)
-        if pose.lift > 0:
+        if contact.min() < 1:
             power *= contact
         power += self._face * (1 + 3 * (1 - contact))
         grain = self.settings.tissue.noise_grain
@@ -199,17 +209,39 @@ class Phantom:
         power += cv2.multiply(noise, self._noise_level)
         labels = self._labels(lumens, contact)
         return PhantomFrame(
-            self._in_margins(self._compress(power)),
+            self._in_margins(self._compress(power, self.settings.gain_db_at(time_s))),
             labels,
             tuple(self._truth(i, lumen, labels) for i, lumen in enumerate(lumens)),
             time_s,
         )
 
+    def _pose(self, time_s: float) -> _Pose:
+        move = self.settings.motion
+        return _Pose(
+            time_s,
+            move.slide_mm(time_s),
+            move.turn_rad(time_s),
+            move.press(time_s),
+            move.lift(time_s),
+        )
+
+    def _contact(self, pose: _Pose) -> F32:
+        """Part of the power that gets through, column by column."""
+        contact, shadow = _contact(pose.lift, self._columns), self.settings.shadow
+        if shadow is not None:
+            x_mm = (self._columns + 0.5 - len(self._columns) / 2) * np.float32(self._mm)
+            away_mm = np.abs(x_mm - (shadow.x_mm + shadow.speed_mm_s * pose.time_s))
+            contact /= 1 + np.exp(np.minimum((shadow.half_width_mm - away_mm) / _RIM_MM, 40))
+        return contact
+
     def _rest_px(self, vessel: VesselSettings, pose: _Pose) -> tuple[float, float]:
-        """Where the probe's motion alone takes a vessel's centroid, in scan area px."""
+        """Where a vessel's centroid is but for its sway, in scan area px."""
         width = self.settings.scan_shape_px[1]
-        x_mm = vessel.x_mm - pose.slide_mm
-        y_mm = vessel.depth_mm / (1 + _STRAIN * pose.press)
+        right_mm, down_mm = vessel.off_mm(pose.time_s)
+        x_mm, y_mm = vessel.x_mm + right_mm - pose.slide_mm, vessel.depth_mm + down_mm
+        cos, sin = math.cos(pose.turn_rad), math.sin(pose.turn_rad)
+        x_mm, y_mm = cos * x_mm + sin * y_mm, cos * y_mm - sin * x_mm
+        y_mm /= 1 + _STRAIN * pose.press
         return width / 2 + x_mm / self._mm - 0.5, y_mm / self._mm - 0.5
 
     def _lumen(self, vessel: VesselSettings, pose: _Pose) -> Lumen:
@@ -217,7 +249,7 @@ class Phantom:
         sway_px = vessel.sway_mm / self._mm
         x, y = self._rest_px(vessel, pose)
         centroid_px = x + sway_px * math.sin(turn), y + sway_px / 2 * math.sin(0.7 * turn + 1)
-        return lumen_at(vessel, pose.time_s, pose.press, centroid_px, 1 / self._mm)
+        return lumen_at(vessel, pose.time_s, pose.press, centroid_px, 1 / self._mm, pose.turn_rad)
 
     def _tissue(self, pose: _Pose, lumens: list[Lumen]) -> F32:
         """Look the tissue up where its parts were at rest."""
@@ -229,6 +261,8 @@ class Phantom:
         for vessel, lumen in zip(self.settings.vessels, lumens, strict=True):
             semi_px = vessel.major_mm / self._mm / 2, vessel.minor_mm / self._mm / 2
             displace(x, y, lumen, self._rest_px(vessel, pose), semi_px)
+        if pose.turn_rad:
+            x, y = _turned(x, y, (shape[1] / 2 - 0.5 + float(offset), -0.5), pose.turn_rad)
         power = cv2.remap(self._texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         return np.asarray(power, np.float32)
 
@@ -239,10 +273,10 @@ class Phantom:
         y, x = (int(rng.integers(room)) for room in rooms)
         return self._noise[y : y + height, x : x + width]
 
-    def _compress(self, power: F32) -> U8:
+    def _compress(self, power: F32, gain_db: float) -> U8:
         """Log compression: `dynamic_range_db` below white is black."""
         per_db = 255 / self.settings.dynamic_range_db
-        offset = 255 + per_db * self.settings.gain_db
+        offset = 255 + per_db * gain_db
         log = cv2.log(power)
         pixels = cv2.addWeighted(log, per_db * 10 / math.log(10), log, 0, offset, dtype=cv2.CV_8U)
         sigma = self.settings.tissue.smoothing_px
@@ -274,7 +308,11 @@ class Phantom:
             labels[top : top + height, left : left + width][at] == number + 1
         )
         visible, centroid_px, area_px2 = len(rows) > 0, np.full(2, np.nan), float(len(rows))
+        box_px = (0.0, 0.0, 0.0, 0.0)
         if visible:
+            corner = left + at[1].start + columns.min(), top + at[0].start + rows.min()
+            size = np.ptp(columns) + 1, np.ptp(rows) + 1
+            box_px = (corner[0] - 0.5, corner[1] - 0.5, float(size[0]), float(size[1]))
             inside = lumen.outline_px() + 0.5  # from the scan area's outer corner
             whole = bool(((inside >= 0) & (inside <= (width, height))).all())
             if whole and area_px2 > 0.9 * lumen.area_px2:
@@ -289,6 +327,8 @@ class Phantom:
             centroid_px=centroid_px,
             area_px2=area_px2,
             axes_px=(2 * lumen.semi_px[0], 2 * lumen.semi_px[1]),
+            place_px=(lumen.centroid_px[0] + left, lumen.centroid_px[1] + top),
+            box_px=box_px,
         )
 
 
@@ -363,6 +403,16 @@ def _probe_face(depth_mm: F32) -> F32:
     ring = np.cos(2 * math.pi * depth_mm / 0.45) ** 4
     db = -14 - 12 * depth_mm / 0.6
     return np.asarray(10 ** (db / 10) * (0.15 + ring), np.float32)
+
+
+def _turned(x: F32, y: F32, about: tuple[float, float], angle_rad: float) -> tuple[F32, F32]:
+    """Turn points about a pivot, from +x towards +y."""
+    cos, sin = np.float32(math.cos(angle_rad)), np.float32(math.sin(angle_rad))
+    dx, dy = x - np.float32(about[0]), y - np.float32(about[1])
+    return (
+        cos * dx - sin * dy + np.float32(about[0]),
+        sin * dx + cos * dy + np.float32(about[1]),
+    )
 
 
 def _contact(lift: float, columns: F32) -> F32:

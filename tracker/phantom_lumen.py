@@ -104,6 +104,7 @@ def lumen_at(
     press: float,
     centroid_px: tuple[float, float],
     px_per_mm: float,
+    turn_rad: float = 0.0,
 ) -> Lumen:
     """Shape of a vessel at one moment.
 
@@ -122,7 +123,7 @@ def lumen_at(
     return Lumen(
         centroid_px=centroid_px,
         semi_px=(major * px_per_mm / 2, minor * px_per_mm / 2),
-        angle_rad=vessel.angle_rad,
+        angle_rad=vessel.angle_rad - turn_rad,
         bend=vessel.bend,
         open=opening > _FLAT,
     )

@@ -4,21 +4,21 @@ Lateral positions are millimetres to the right of the scan area's centre line, d
 millimetres below its top, both for a probe at rest.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
+
+from veintrack.tracker.phantom_motion import MotionSettings, PassingShadow, along
 
 __all__ = [
     "BoneSettings",
     "MotionSettings",
+    "PassingShadow",
     "PhantomSettings",
     "SheathSettings",
     "TissueSettings",
     "VesselSettings",
 ]
-
-_RAMP_S = 0.4  # how long a hand takes to press, and to lift
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,10 @@ class VesselSettings:
     blood_grain : float
         Contrast of the blood's speckle: 1 as it is in a single frame, less where the scanner
         averages frames.
+    path_s_mm : tuple of (time, right, down)
+        Where it is off its place at these times, s and mm; smoothly from one to the next. It
+        moves through the tissue and leaves it where it is, as a vessel does that runs obliquely
+        through the picture while the probe moves along it.
     """
 
     kind: Literal["vein", "artery"]
@@ -88,6 +92,7 @@ class VesselSettings:
     haze: float = 3.0
     haze_from: float = 0.0
     blood_grain: float = 1.0
+    path_s_mm: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("vein", "artery"):
@@ -102,50 +107,12 @@ class VesselSettings:
             raise ValueError(f"closing_press must be positive, got {self.closing_press}")
         if not 0 <= self.haze_from <= 1:
             raise ValueError(f"haze_from must lie between 0 and 1, got {self.haze_from}")
+        if any(not a[0] < b[0] for a, b in pairwise(self.path_s_mm)):
+            raise ValueError(f"path_s_mm must be in order of time, got {self.path_s_mm}")
 
-
-@dataclass(frozen=True, slots=True)
-class MotionSettings:
-    """What the hand that holds the probe does.
-
-    Attributes
-    ----------
-    slide_amplitude_mm, slide_hz : float
-        The probe slides to and fro along x.
-    press_amplitude, press_hz : float
-        Rhythmic compression from 0 to this, 1 being as hard as it gets.
-    press_windows_s, lift_windows_s : tuple of (start, end)
-        Times in which the probe is pressed fully, and in which it has left the skin.
-    """
-
-    slide_amplitude_mm: float = 0.0
-    slide_hz: float = 0.1
-    press_amplitude: float = 0.0
-    press_hz: float = 0.2
-    press_windows_s: tuple[tuple[float, float], ...] = ()
-    lift_windows_s: tuple[tuple[float, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.press_amplitude <= 1:
-            raise ValueError(
-                f"press_amplitude must lie between 0 and 1, got {self.press_amplitude}"
-            )
-        for start, end in self.press_windows_s + self.lift_windows_s:
-            if not start < end:
-                raise ValueError(f"a window must start before it ends, got {(start, end)}")
-
-    def slide_mm(self, time_s: float) -> float:
-        """Displacement of the probe to the right."""
-        return self.slide_amplitude_mm * math.sin(2 * math.pi * self.slide_hz * time_s)
-
-    def press(self, time_s: float) -> float:
-        """Compression, 0 to 1."""
-        rhythm = self.press_amplitude * math.sin(math.pi * self.press_hz * time_s) ** 2
-        return max(rhythm, _inside(self.press_windows_s, time_s))
-
-    def lift(self, time_s: float) -> float:
-        """Loss of contact, 0 to 1."""
-        return _inside(self.lift_windows_s, time_s)
+    def off_mm(self, time_s: float) -> tuple[float, float]:
+        """By how much it is off its place at rest, to the right and down."""
+        return along(self.path_s_mm, time_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +280,10 @@ class PhantomSettings:
         A bone.
     sheaths : tuple of SheathSettings
         Connective tissue around vessels and nerves.
+    shadow : PassingShadow or None
+        What hides vessels for a while.
+    gain_windows_s : tuple of (start, end, dB)
+        Times in which the gain is higher by so much.
     gain_db, dynamic_range_db : float
         Overall gain, and the range of echoes between black and white.
     gamma : float
@@ -335,6 +306,8 @@ class PhantomSettings:
     dynamic_range_db: float = 60.0
     gamma: float = 1.0
     margins_px: tuple[int, int, int, int] = (0, 0, 0, 0)
+    shadow: PassingShadow | None = None
+    gain_windows_s: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         left, top, right, bottom = self.margins_px
@@ -362,16 +335,7 @@ class PhantomSettings:
         """Spacing, the same along both axes."""
         return self.depth_mm / self.scan_shape_px[0]
 
-
-def _inside(windows_s: Sequence[tuple[float, float]], time_s: float) -> float:
-    """1 inside a window, 0 outside, with smooth ramps within its ends."""
-    level = 0.0
-    for start, end in windows_s:
-        ramp = min(_RAMP_S, (end - start) / 2)
-        level = max(level, _smooth(min(time_s - start, end - time_s) / ramp))
-    return level
-
-
-def _smooth(x: float) -> float:
-    x = min(1.0, max(0.0, x))
-    return x * x * (3 - 2 * x)
+    def gain_db_at(self, time_s: float) -> float:
+        """Overall gain at one moment."""
+        more = sum(db for start, end, db in self.gain_windows_s if start <= time_s < end)
+        return self.gain_db + more

@@ -6,19 +6,18 @@ the engine has several slots, the next ones are in work meanwhile. Sinks write o
 own (:mod:`veintrack.tracker.sinks`).
 """
 
-import math
 import queue
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from veintrack.errors import EngineError
-from veintrack.tracker.detect import DetectSettings, detect
+from veintrack.tracker.agelimit import AgeLimit
+from veintrack.tracker.detect import detect
 from veintrack.tracker.frame import (
     STREAMING,
-    U8,
     Detection,
     Frame,
     FrameResult,
@@ -28,77 +27,46 @@ from veintrack.tracker.frame import (
     SourceState,
     Timings,
     Track,
+    TrackStatus,
 )
 from veintrack.tracker.framing import Framing, Place
 from veintrack.tracker.grid import fit
-from veintrack.tracker.picture import Look, PictureWatch
+from veintrack.tracker.lookout import SHOWING, Lookout, Sight
+from veintrack.tracker.pipelinesettings import PipelineSettings
 from veintrack.tracker.reader import Arrived, Reader
 from veintrack.tracker.segment import GridSegmenter, InWork
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.tracks import VeinTracker
 
-__all__ = ["Pipeline", "PipelineSettings", "slots_for"]
+__all__ = ["Arrivals", "Gap", "Pipeline", "PipelineSettings", "slots_for"]
 
 _HELD = 64  # frames of a file's first second held back at most, until the scan area is known
 _POLL_S = 0.1  # how often, while no frame comes, the source's state is looked at, and stopping
-_SHOWING = (PictureState.GOOD, PictureState.FROZEN)  # ultrasound; else there is nothing to find
-_UNJUDGED = Look(PictureState.GOOD, ())
 _REPEAT_NS = 1_000_000_000  # how often a source that is lost is told of again
 _GLANCE_S = 1e-3  # how soon an answer is seen while no frame comes
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineSettings:
-    """How frames are taken and looked at.
+class Gap:
+    """No frame, as the source fails or failed.
 
     Attributes
     ----------
-    crop : str or tuple of int
-        ``auto`` finds the scan area in the first second of frames, ``none`` looks at the whole
-        frame, or ``(x, y, width, height)`` in px.
-    pace : str
-        ``asap`` processes every frame of a file as fast as it can. ``realtime`` hands a file's
-        frames out at the times they were taken and, as a live source does, drops what comes while
-        the network is busy.
-    contours : bool
-        Trace the outline of every detection.
-    judge_pictures : bool
-        Look whether a picture is good for anything, and detect nothing in one without signal or
-        contact, nor learn from one that stands still.
-    max_frames : int or None
-        Stop after this many frames.
-    duration_s : float or None
-        Stop at the first frame taken this long after the first one; a live source also when none
-        comes for so long.
-    detect : DetectSettings
-        What counts as a vessel.
+    source : SourceState
+        What is wrong with it.
+    until_ns : int or None
+        The next frame's time, if known.
+    at_ns : int or None
+        When the result that stands for it holds; None for now, if there is one to be given.
     """
-
-    crop: str | Region = "auto"
-    pace: str = "asap"
-    contours: bool = True
-    judge_pictures: bool = True
-    max_frames: int | None = None
-    duration_s: float | None = None
-    detect: DetectSettings = field(default_factory=DetectSettings)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.crop, str) and self.crop not in ("auto", "none"):
-            raise ValueError(f"crop must be auto, none or X,Y,W,H, got {self.crop!r}")
-        if self.pace not in ("asap", "realtime"):
-            raise ValueError(f"pace must be asap or realtime, got {self.pace!r}")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise ValueError(f"max_frames must be at least 1, got {self.max_frames}")
-        if self.duration_s is not None and not 0 < self.duration_s < math.inf:
-            raise ValueError(f"duration_s must be greater than 0 and finite, got {self.duration_s}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """No frame, as the source fails or failed; `until_ns` is the next frame's time, if known."""
 
     source: SourceState
     until_ns: int | None = None
+    at_ns: int | None = None
+
+
+#: What a pipeline takes in: frames, times without one, and None where there is no news.
+Arrivals = Iterator["Arrived | Gap | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +75,7 @@ class _Begun:
 
     arrived: Arrived
     place: Place
-    look: Look
+    sight: Sight
     work: InWork
     begun_ns: int  # monotonic
     wait_ns: int
@@ -132,6 +100,12 @@ class Pipeline:
         The tracker. Used on the iterating thread.
     settings : PipelineSettings
         How frames are taken and looked at.
+    framing : Framing, optional
+        Where the ultrasound lies; by the settings and the source by default.
+    limit : AgeLimit, optional
+        Which frames are too old; by the settings by default.
+    arrange : callable, optional
+        What frames and times without one go through, in order, before they are looked at.
 
     Attributes
     ----------
@@ -140,6 +114,8 @@ class Pipeline:
 
     Raises
     ------
+    ValueError
+        If the settings do not fit the source.
     SourceLostError
         While iterating, where the source fails before its end; every earlier frame was delivered.
     """
@@ -150,12 +126,21 @@ class Pipeline:
         segmenter: GridSegmenter,
         tracker: VeinTracker,
         settings: PipelineSettings | None = None,
+        *,
+        framing: Framing | None = None,
+        limit: AgeLimit | None = None,
+        arrange: Callable[[Arrivals], Arrivals] = iter,
     ) -> None:
         self.settings = settings or PipelineSettings()
         self._source, self._segmenter, self._tracker = source, segmenter, tracker
         if isinstance(self.settings.crop, tuple):  # a crop that cannot fit is told at once
             fit(source.info.shape_px, segmenter.input_shape, self.settings.crop)
         self.newest_only = slots_for(live=source.info.live, pace=self.settings.pace) == 1
+        if self.settings.max_age_ms is not None and not self.newest_only:
+            raise ValueError(
+                "a largest age has no meaning for a file that is read as fast as possible: "
+                "leave --max-age out, or add --pace realtime"
+            )
         # What is newest is answered before anything newer is looked at.
         self._in_work = 1 if self.newest_only else segmenter.slots
         self._reader = Reader(
@@ -163,10 +148,10 @@ class Pipeline:
         )
         self._stopping = False  # a plain flag: signal handlers set it
         self._drops = 0
-        self._framing = Framing(self.settings.crop, source.info.scan_area_px)
-        self._watch = PictureWatch()
-        self._picture = PictureState.GOOD
-        self._region: Region | None = None
+        self._arrange = arrange
+        self._framing = framing or Framing(self.settings.crop, source.info.scan_area_px)
+        self._lookout = Lookout(source, self._framing, judge=self.settings.judge_pictures)
+        self._limit = limit or AgeLimit(self.settings.max_age_ms)
         self._last: FrameResult | None = None
         self._told = STREAMING  # the last outage that a result told of
         self._failure: Exception | None = None
@@ -182,9 +167,19 @@ class Pipeline:
         return self._drops
 
     @property
+    def too_old(self) -> int:
+        """Frames whose tracks were predicted, as they were too old to be segmented."""
+        return self._limit.refused
+
+    @property
     def region(self) -> Region | None:
-        """The part of the frame that is looked at; None for the whole, or before a frame came."""
-        return self._region
+        """The part of the frame that is looked at; None before a frame came."""
+        return self._lookout.region
+
+    def show(self, ahead: Sequence[Frame]) -> None:
+        """Settle the scan area, if it is looked for, by frames that come before the first one."""
+        if self._framing.searches:
+            self._framing.show(ahead)
 
     def stop(self) -> None:
         """End the iteration after the frame in work. Safe from any thread or signal handler."""
@@ -201,12 +196,18 @@ class Pipeline:
     def _results(self) -> Iterator[FrameResult]:
         begun: deque[_Begun] = deque()
         try:
-            for arrived in self._ahead(self._frames(begun)):
-                if isinstance(arrived, _Gap):
+            for arrived in self._arrange(self._ahead(self._frames(begun))):
+                if isinstance(arrived, Gap):
                     yield from self._coast(arrived)
                 elif arrived is not None:
+                    turn_ns = time.monotonic_ns()
+                    place = self._lookout.place(arrived.frame)
+                    age_ns = turn_ns - self._since_ns(arrived.frame, turn_ns)
+                    if not place.changed and self._limit.refuses(age_ns, turn_ns):
+                        yield self._predict(arrived, place)
+                        continue
                     try:
-                        begun.append(self._begin(arrived))
+                        begun.append(self._begin(arrived, place, turn_ns))
                     except (EngineError, ValueError) as error:  # told when all before it is
                         self._failure = error
                         break
@@ -217,13 +218,17 @@ class Pipeline:
             while begun:
                 yield self._finish(begun.popleft())
         finally:
-            for left in begun:  # the engine must not write where nobody looks any more
-                with suppress(EngineError):
-                    self._segmenter.result(left.work)
+            self._abandon(begun)
         if self._failure is not None:
             raise self._failure
 
-    def _frames(self, begun: Collection[object]) -> Iterator[Arrived | _Gap | None]:
+    def _abandon(self, begun: Collection[_Begun]) -> None:
+        """Wait for what is in work: the engine must not write where nobody looks any more."""
+        for left in begun:
+            with suppress(EngineError):
+                self._segmenter.result(left.work)
+
+    def _frames(self, begun: Collection[object]) -> Arrivals:
         """Take frames until they end; where none comes, the source's state if it fails, or None.
 
         What went wrong is kept until all before it are answered.
@@ -237,7 +242,7 @@ class Pipeline:
                 if self._source.info.live and self._is_over(since_ns, time.monotonic_ns()):
                     return
                 state = self._source.state
-                yield None if begun or state.signal is Signal.STREAMING else _Gap(state)
+                yield None if begun or state.signal is Signal.STREAMING else Gap(state)
                 continue
             except Exception as error:  # the reader's
                 self._failure = error
@@ -250,7 +255,7 @@ class Pipeline:
                 return
             outage = self._source.last_outage
             if outage != self._told and frame.arrival_ns > outage.since_ns:
-                yield _Gap(outage, frame.capture_ns)  # it was over before anyone looked
+                yield Gap(outage, frame.capture_ns)  # it was over before anyone looked
             self._drops = self._reader.dropped
             taken += 1
             yield arrived
@@ -259,7 +264,7 @@ class Pipeline:
         limit_s = self.settings.duration_s
         return limit_s is not None and now_ns - since_ns >= limit_s * 1e9
 
-    def _ahead(self, arrivals: Iterator[Arrived | _Gap | None]) -> Iterator[Arrived | _Gap | None]:
+    def _ahead(self, arrivals: Arrivals) -> Arrivals:
         """Hold a file's first second back until the scan area is known from it."""
         if self._framing.searches and not self.newest_only:
             held: list[Arrived] = []
@@ -273,32 +278,46 @@ class Pipeline:
             yield from held
         yield from arrivals
 
-    def _begin(self, arrived: Arrived) -> _Begun:
+    def _predict(self, arrived: Arrived, place: Place) -> FrameResult:
+        """Say where the tracks are in a frame that is not looked at.
+
+        The tracker is not asked: where nobody looked nothing was missed, and no track ends.
+        """
+        frame, t0 = arrived.frame, time.perf_counter_ns()
+        picture = self._lookout.picture
+        tracks = tuple(
+            _predicted(track, frame.capture_ns, still=picture is PictureState.FROZEN)
+            for track in (self._last.tracks if self._last else ())
+            if track.status is not TrackStatus.LOST
+        )
+        t1, done_ns = time.perf_counter_ns(), time.monotonic_ns()
+        age_ns, wait_ns = done_ns - self._since_ns(frame, done_ns), t0 - arrived.put_ns
+        self._last = FrameResult(
+            frame,
+            (),
+            tracks,
+            Timings(arrived.read_ns, wait_ns, 0, 0, 0, t1 - t0, done_ns, age_ns),
+            place.region,
+            place.settled,
+            picture=picture,
+            segmented=False,
+        )
+        return self._last
+
+    def _begin(self, arrived: Arrived, place: Place, begun_ns: int) -> _Begun:
         frame = arrived.frame
-        begun_ns = time.monotonic_ns()
-        place = self._framing.place(frame, usable=self._picture in _SHOWING)
-        if place.region != self._region:
-            self._region = place.region
-            self._watch.reset()
         t0 = time.perf_counter_ns()
         work = self._segmenter.start(frame.pixels, place.region)
         t1 = time.perf_counter_ns()
-        look = self._judge(work.picture, frame.capture_ns)  # while the engine computes
-        self._picture = look.state
-        return _Begun(arrived, place, look, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
-
-    def _judge(self, picture: U8, capture_ns: int) -> Look:
-        if not self.settings.judge_pictures:
-            return _UNJUDGED
-        look = self._watch.look(picture, capture_ns)
-        return Look(PictureState.NO_SIGNAL, look.changes) if self._source.no_signal else look
+        sight = self._lookout.look(work, frame, place)  # while the engine computes
+        return _Begun(arrived, place, sight, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
 
     def _finish(self, begun: _Begun) -> FrameResult:
-        frame, grid = begun.arrived.frame, begun.work.grid
+        frame, grid, sight = begun.arrived.frame, begun.work.grid, begun.sight
         probability = self._segmenter.result(begun.work)
         t1 = time.perf_counter_ns()
         detections: tuple[Detection, ...] = ()
-        if begun.look.state in _SHOWING:
+        if sight.picture in SHOWING:
             detections = detect(
                 probability,
                 grid,
@@ -307,17 +326,18 @@ class Pipeline:
                 contours=self.settings.contours,
             )
         t2 = time.perf_counter_ns()
-        changes = begun.look.changes + (("layout changed",) if begun.place.changed else ())
         tracks = self._tracker.update(
             detections,
             frame.capture_ns,
             spacing_mm=frame.spacing_mm,
-            top_px=grid.region[1],
-            still=begun.look.state is PictureState.FROZEN,
-            jumped=any(change.startswith(("depth", "layout")) for change in changes),
+            area_px=grid.region,
+            picture=sight.picture,
+            jumped=sight.jumped,
+            motion=sight.motion,
         )
         t3 = time.perf_counter_ns()
         done_ns = time.monotonic_ns()
+        self._limit.took(done_ns - begun.begun_ns)
         timings = Timings(
             read_ns=begun.arrived.read_ns,
             wait_ns=begun.wait_ns,
@@ -335,24 +355,26 @@ class Pipeline:
             timings,
             begun.place.region,
             begun.place.settled,
-            picture=begun.look.state,
-            changes=changes,
+            picture=sight.picture,
+            changes=sight.changes,
+            motion=sight.motion,
         )
         return self._last
 
-    def _coast(self, gap: _Gap) -> Iterator[FrameResult]:
+    def _coast(self, gap: Gap) -> Iterator[FrameResult]:
         """Predict the tracks while the source is lost; without any, say so once a second."""
         last, state = self._last, gap.source
-        told, self._told = self._told, state
+        told = self._told
+        if gap.at_ns is None:
+            self._told = state
         if last is None:  # no frame ever came: there is nothing to show it on
             return
-        # As late as a frame would come that shows what is now, or its time would lie before this.
-        now_ns = time.monotonic_ns() - max(0, last.frame.arrival_ns - last.frame.capture_ns)
-        now_ns = max(last.time_ns, now_ns if gap.until_ns is None else min(now_ns, gap.until_ns))
+        now_ns = self._now_ns(last, gap)
         tracks: tuple[Track, ...] = tuple(self._tracker.coast(now_ns))
-        if not tracks and told == state and now_ns - last.time_ns < _REPEAT_NS:
+        repeated = told == state and now_ns - last.time_ns < _REPEAT_NS
+        if not tracks and repeated and gap.at_ns is None:
             return
-        self._framing.interrupted()
+        self._lookout.interrupted()
         done_ns = time.monotonic_ns()
         nothing = Timings(0, 0, 0, 0, 0, 0, done_ns, done_ns - last.frame.capture_ns)
         self._last = FrameResult(
@@ -365,14 +387,30 @@ class Pipeline:
             source=state,
             picture=last.picture,
             between_ns=now_ns,
+            segmented=False,
         )
         yield self._last
+
+    def _now_ns(self, last: FrameResult, gap: Gap) -> int:
+        """Say when a result without a frame holds."""
+        if gap.at_ns is not None:
+            return gap.at_ns
+        # As late as a frame would come that shows what is now, or its time would lie before this.
+        now_ns = time.monotonic_ns() - max(0, last.frame.arrival_ns - last.frame.capture_ns)
+        return max(last.time_ns, now_ns if gap.until_ns is None else min(now_ns, gap.until_ns))
 
     def _since_ns(self, frame: Frame, begun_ns: int) -> int:
         """From when a frame's age counts: its capture, or its turn where nobody waited for it."""
         if self._source.info.live:
             return frame.capture_ns
         return frame.arrival_ns if self.newest_only else begun_ns
+
+
+def _predicted(track: Track, time_ns: int, *, still: bool) -> Track:
+    """Move a track on to a frame that is not looked at; in a picture that is still it stays."""
+    later = track.at(max(track.time_ns, time_ns))
+    standing = replace(track, detection=None, measurement=None, time_ns=later.time_ns)
+    return replace(standing, status=later.status) if still else later
 
 
 def slots_for(*, live: bool, pace: str) -> int | None:

@@ -22,6 +22,7 @@ from veintrack.errors import OutputError
 from veintrack.tracker.config import RunConfig
 from veintrack.tracker.frame import Region
 from veintrack.tracker.overlay import NOTICE
+from veintrack.tracker.recording_names import files_of
 from veintrack.tracker.segment import Segmenter
 from veintrack.tracker.sources.base import SourceInfo
 
@@ -74,6 +75,12 @@ class Summary:
         Folder of the results.
     outages : int
         Times that a live source was lost and waited for.
+    too_old : int
+        Of `frames`, those that were predicted, as they were too old to be segmented.
+    best : dict or None
+        The best vein of the last frame that had one, where it was asked for.
+    recorded : dict or None
+        Of the recording: ``frames``, ``lost``, ``left_out``, ``removed``, ``parts``, ``bytes``.
     """
 
     frames: int
@@ -87,6 +94,9 @@ class Summary:
     tracks_confirmed: int
     output: str
     outages: int = 0
+    too_old: int = 0
+    best: dict[str, Any] | None = None
+    recorded: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as printed by ``--json`` and kept in ``run.json``."""
@@ -125,12 +135,14 @@ def prepare(
     """
     made_up = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = made_up if output is None else Path(output).expanduser()
-    held = [] if output is None else [n for n in RESULT_FILES if (folder / n).exists()]
+    results = [folder / name for name in RESULT_FILES]
+    held = [] if output is None else [*filter(Path.exists, results), *files_of(folder)]
     if held and not overwrite:
+        name = held[0].relative_to(folder)
         raise OutputError(
-            f"{folder} already holds {held[0]}: name another --output, or add --overwrite"
+            f"{folder} already holds {name}: name another --output, or add --overwrite"
         )
-    _check_not_source([folder / name for name in held], source)
+    _check_not_source(held, source)
     if video is not None:
         _check_video(folder, video, overwrite=overwrite)
         _check_not_source([(folder / video).resolve()], source)
@@ -138,8 +150,8 @@ def prepare(
         if output is None:
             folder = _make_new(made_up)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in held:
-            (folder / name).unlink()
+        for path in held:
+            path.unlink()
         probe = folder / ".veintrack-probe"
         probe.touch()
         probe.unlink()
@@ -177,7 +189,12 @@ def _check_video(folder: Path, video: str, *, overwrite: bool) -> None:
 def _check_not_source(paths: Sequence[Path], source: str) -> None:
     """Refuse to write over what is read: a file, a pattern's files, or those of a folder."""
     named = str(Path(source).expanduser())
-    read = {named, *glob(named, recursive=True), *glob(f"{escape(named)}/*")}  # noqa: PTH207
+    read = {
+        named,
+        *glob(named, recursive=True),  # noqa: PTH207
+        *glob(f"{escape(named)}/*"),  # noqa: PTH207
+        *map(str, files_of(Path(named))),  # of a run's folder
+    }
     own = [Path(name).stat() for name in read if Path(name).is_file()] if source else []
     for path in paths:
         if path.exists() and any(os.path.samestat(path.stat(), one) for one in own):

@@ -4,70 +4,39 @@ The one place of the tracking stage that holds state. Each update moves every tr
 time, pairs tracks with detections, and lets tracks be born, confirmed, coast and end.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from veintrack.tracker import kalman
-from veintrack.tracker.association import associate
-from veintrack.tracker.frame import Detection, Spacing, Track, TrackStatus
+from veintrack.tracker.association import Expected, associate
+from veintrack.tracker.frame import (
+    F64,
+    Detection,
+    PictureState,
+    ProbeMotion,
+    Region,
+    Spacing,
+    Track,
+    TrackStatus,
+)
 from veintrack.tracker.kalman import Gaussian
-from veintrack.tracker.measure import measure
+from veintrack.tracker.life import Life, press_together
+from veintrack.tracker.memory import Memory
+from veintrack.tracker.necks import apart
+from veintrack.tracker.reporting import report
+from veintrack.tracker.tracksettings import TrackSettings
 
 __all__ = ["TrackSettings", "VeinTracker"]
 
 _USUAL_STEPS = 3  # so many times the step before is no gap: some sources are slow
-
-
-@dataclass(frozen=True, slots=True)
-class TrackSettings:
-    """How vessels move, and when a track is believed or given up.
-
-    Attributes
-    ----------
-    accel_psd_px2_s3 : float
-        White-noise acceleration, px²/s³: how quickly a vessel may change its velocity.
-    birth_speed_px_s : float
-        Standard deviation of the unknown velocity of a new track.
-    birth_score : float
-        Least score of a detection that starts a track; weaker ones only go on with one, as in
-        Zhang et al., "ByteTrack", ECCV 2022, section 3. On the default model's training frames,
-        93 % of the vessels found reach 0.75, and 22 % of the false alarms.
-    gate : float
-        Largest squared Mahalanobis distance of a pair; 13.8 is 99.9 % of chi-squared with two
-        degrees of freedom.
-    confirm_hits : int
-        Detections that a track needs before it is believed.
-    tentative_s : float
-        A track that is not confirmed ends after this long unseen.
-    coast_s : float
-        A confirmed track that is not seen is predicted for this long, then lost.
-    """
-
-    accel_psd_px2_s3: float = 3000.0
-    birth_speed_px_s: float = 60.0
-    birth_score: float = 0.75
-    gate: float = 13.8
-    confirm_hits: int = 3
-    tentative_s: float = 0.1
-    coast_s: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
-
-
-@dataclass(slots=True)
-class _Life:
-    """One track as the tracker keeps it."""
-
-    id: int
-    state: Gaussian
-    seen_ns: int
-    hits: int
-    last: Detection
-    seen_now: bool = True
-    status: TrackStatus = TrackStatus.TENTATIVE
+_EMPTY = (PictureState.NO_CONTACT, PictureState.NO_SIGNAL)  # pictures that show no tissue
+_LEAST_NOISE_PX2 = 1e-4  # no centroid is known better, whatever a detection says of itself
+_MOST_CORRELATED = 0.999  # x and y of a centroid
+_PLACE = np.diag([1.0, 1.0, 0.0, 0.0])
+_LEAST_STEP_S = 2e-3  # a motion over less says nothing of a velocity
 
 
 class VeinTracker:
@@ -79,11 +48,24 @@ class VeinTracker:
 
     def __init__(self, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
-        self._lives: list[_Life] = []
+        self._lives: list[Life] = []
+        self._memory = Memory()
         self._now_ns: int | None = None
         self._step_ns = 0
+        self._area_px: Region | None = None
+        self._spacing_mm: Spacing | None = None
+        self._probe: _Probe | None = None  # in the step to the last frame
+        self._strain = 0.0  # of the tissue in depth, over the last moments
         self._born = 0
         self._confirmed = 0
+
+    @property
+    def _time_ns(self) -> int:
+        return self._now_ns or 0
+
+    @property
+    def _top_px(self) -> float:
+        return 0.0 if self._area_px is None else float(self._area_px[1])
 
     @property
     def confirmed_count(self) -> int:
@@ -96,9 +78,10 @@ class VeinTracker:
         capture_ns: int,
         *,
         spacing_mm: Spacing | None = None,
-        top_px: float = 0.0,
-        still: bool = False,
+        area_px: Region | None = None,
+        picture: PictureState = PictureState.GOOD,
         jumped: bool = False,
+        motion: ProbeMotion | None = None,
     ) -> list[Track]:
         """Take in the detections of one frame.
 
@@ -107,17 +90,24 @@ class VeinTracker:
         detections : sequence of Detection
             What was found; may be empty.
         capture_ns : int
-            When the frame was taken, in nanoseconds; never earlier than the last one.
+            When the frame was taken, in nanoseconds. A frame that was taken before the last one is
+            passed over: the tracks are returned as they stand. One that lies back by more than a
+            track may go unseen means that the clock was set anew: every track ends.
         spacing_mm : tuple of float, optional
-            ``(row_mm, col_mm)``; measurements carry millimetres where it is given.
-        top_px : float
-            First row of the scan area, from which depth counts.
-        still : bool
-            The picture is that of the frame before (a scanner in freeze): vessels stand where they
-            are, and what is seen of them again is no further evidence.
+            ``(row_mm, col_mm)``; measurements carry millimetres where it is given, and motion is
+            judged in them.
+        area_px : tuple of int, optional
+            ``(x, y, width, height)`` of the scan area: depth counts from its top, and vessels come
+            and go at its edges. None where it is not known.
+        picture : PictureState
+            What the picture is good for. In a frozen one vessels stand where they are, and what
+            is seen of them again is no further evidence. In one without tissue nothing is
+            looked for, and tracks are held.
         jumped : bool
             The picture's scale or place on the screen is another than before: what is not seen in
             this frame is nowhere any more, and ends.
+        motion : ProbeMotion, optional
+            How the picture moved since the frame of the last update; None where that is unknown.
 
         Returns
         -------
@@ -127,32 +117,27 @@ class VeinTracker:
         Raises
         ------
         ValueError
-            If time runs backwards.
+            If a detection's covariance is not finite.
         """
-        if self._now_ns is not None and capture_ns < self._now_ns:
-            raise ValueError(
-                f"capture_ns must not run backwards: got {capture_ns} after {self._now_ns}"
-            )
-        ended = self._end_all() if self._is_gap(capture_ns) else []
-        if still:
-            self._stand(capture_ns)
+        detections = [part for found in detections for part in apart(_sound(found))]
+        self._spacing_mm, self._area_px = spacing_mm, area_px
+        elapsed_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
+        if -self.settings.coast_s * 1e9 <= elapsed_ns < 0:
+            return self._report(self._lives)
+        ended = self._end_all() if elapsed_ns < 0 or self._is_gap(elapsed_ns) else []
+        self._now_ns = capture_ns
+        dt_s = max(elapsed_ns, 0) * 1e-9
+        if picture in _EMPTY:
+            self._hold(dt_s)
+        elif picture is PictureState.FROZEN:
+            self._look_again(detections, dt_s)
         else:
-            self._predict(capture_ns)
-        matches = associate([life.state for life in self._lives], detections, self.settings.gate)
-        pairs = [(self._lives[index], detections[found]) for index, found in matches.pairs]
-        if still:
-            _see_again(pairs, capture_ns)
-        else:
-            self._see(pairs, capture_ns)
-        for index in matches.free_tracks:
-            self._miss(self._lives[index], capture_ns)
-            if jumped:
-                self._lives[index].status = TrackStatus.LOST
-        for found in () if still else matches.free_detections:
-            if detections[found].score >= self.settings.birth_score:
-                self._bear(detections[found], capture_ns)
-        tracks = [_snapshot(life, spacing_mm, top_px) for life in (*ended, *self._lives)]
-        self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
+            self._predict(dt_s, None if jumped else motion)
+            self._look(detections, dt_s, jumped)
+        tracks = self._report([*ended, *self._lives])
+        self._drop_lost()
+        if jumped:
+            self._memory.forget()
         return tracks
 
     def coast(self, time_ns: int) -> list[Track]:
@@ -172,106 +157,280 @@ class VeinTracker:
             Every believed track, and those that end now; by id.
         """
         dt_s = 0.0 if self._now_ns is None else max(0, time_ns - self._now_ns) * 1e-9
-        move = kalman.step(dt_s, self.settings.accel_psd_px2_s3)
-        moved = kalman.predict([life.state for life in self._lives], move)
-        tracks = []
-        for life, state in zip(self._lives, moved, strict=True):
+        for life in self._lives:
             life.seen_now = False
-            self._miss(life, time_ns)
-            if life.status is not TrackStatus.TENTATIVE:
-                tracks.append(_snapshot(replace(life, state=state), None, 0.0))
-        self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
+            life.judge(dt_s, self.settings, self._area_px)
+        told = [life for life in self._lives if life.believed]
+        kept = [life.state for life in told]
+        for life, state in zip(told, self._moved(told, dt_s), strict=True):
+            life.state = state
+        tracks = self._report(told, time_ns)
+        for life, state in zip(told, kept, strict=True):
+            life.state = state
+        self._drop_lost()
         return tracks
 
-    def _is_gap(self, capture_ns: int) -> bool:
+    def _is_gap(self, step_ns: int) -> bool:
         """Whether no frame came for longer than a track may go unseen, and not by habit.
 
         What is found behind a gap would be near some track by chance, as all have become vague.
         """
-        step_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
         usual_ns, self._step_ns = self._step_ns, step_ns
         return step_ns > max(self.settings.coast_s * 1e9, _USUAL_STEPS * usual_ns)
 
-    def _end_all(self) -> list[_Life]:
-        ended, self._lives = self._lives, []
+    def _end_all(self) -> list[Life]:
+        ended, self._lives, self._probe = self._lives, [], None
+        self._memory.forget()
         for life in ended:
             life.status, life.seen_now = TrackStatus.LOST, False
         return ended
 
-    def _stand(self, capture_ns: int) -> None:
-        """Let time pass in which nothing moves."""
-        self._now_ns = capture_ns
+    def _drop_lost(self) -> None:
+        lost = [life for life in self._lives if life.status is TrackStatus.LOST]
+        if lost:
+            self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
+            self._memory.keep(
+                (life for life in lost if life.is_missed(self._area_px)), self._time_ns
+            )
+
+    def _hold(self, dt_s: float) -> None:
+        """Let time pass in which nothing is seen."""
         for life in self._lives:
-            life.seen_now = False
+            life.hold(dt_s, self.settings, self._area_px)
+        self._predict(dt_s, None)
 
-    def _predict(self, capture_ns: int) -> None:
-        dt_s = 0.0 if self._now_ns is None else (capture_ns - self._now_ns) * 1e-9
-        self._now_ns = capture_ns
-        move = kalman.step(dt_s, self.settings.accel_psd_px2_s3)
-        moved = kalman.predict([life.state for life in self._lives], move)
-        for life, state in zip(self._lives, moved, strict=True):
-            life.state, life.seen_now = state, False
+    def _look_again(self, detections: Sequence[Detection], dt_s: float) -> None:
+        """Report what is seen in a picture that was looked at before."""
+        seen, missed, _ = self._matched(detections, dt_s)
+        self._probe = None
+        for life, found in seen:
+            life.see_again(found)
+        for life in missed:
+            life.miss(dt_s, self.settings, self._area_px)
 
-    def _see(self, pairs: Sequence[tuple[_Life, Detection]], capture_ns: int) -> None:
-        states = kalman.update(
-            [life.state for life, _ in pairs],
-            [found.centroid_px for _, found in pairs],
-            [found.covariance_px2 for _, found in pairs],
+    def _look(self, detections: Sequence[Detection], dt_s: float, jumped: bool) -> None:
+        """Take in what is seen in a new picture."""
+        rules = self.settings
+        motion = None if self._probe is None else self._probe.at
+        seen, missed, new = self._matched(detections, dt_s)
+        for (life, found), state in zip(seen, self._updated(seen), strict=True):
+            self._confirmed += life.see(found, state, dt_s, rules, self._area_px, motion)
+            if life.vitals is not None:
+                life.vitals.add(self._time_ns, found, self._spacing_mm, self._top_px)
+        squeezed = self._strain < -rules.squeezed
+        for life in missed:
+            life.miss(dt_s, rules, self._area_px, motion, squeezed=squeezed)
+            if jumped:
+                life.status = TrackStatus.LOST
+        self._memory.forget(self._time_ns - round(rules.remembered_s * 1e9))
+        press_together(missed, self._lives, rules)
+        for life in missed:
+            if life.vitals is not None:
+                life.vitals.miss(self._time_ns, life.collapsed)
+        for found in sorted(new, key=_order):
+            if found.score >= rules.birth_score and not any(
+                life.holds(found) for life in self._lives
+            ):
+                self._bear(found, dt_s)
+
+    def _matched(
+        self, detections: Sequence[Detection], dt_s: float
+    ) -> tuple[list[tuple[Life, Detection]], list[Life], list[Detection]]:
+        """Say which tracks are seen, and as what, which are not, and what belongs to none."""
+        rules = self.settings
+        expected = [
+            Expected(
+                life.state,
+                life.shape_after(life.unseen_s + dt_s, rules),
+                life.extra_px2(rules),
+                life.believed,
+                life.alone_s >= rules.settled_s,
+            )
+            for life in self._lives
+        ]
+        matches = associate(expected, detections, rules.gate)
+        seen = [(self._lives[index], found) for index, found in matches.pairs]
+        if doubted := [found for life, found in seen if life.doubts(found, rules)]:
+            detections = [d for d in detections if not any(_is_of(d, found) for found in doubted)]
+            matches = associate(expected, detections, rules.gate)
+            seen = [(self._lives[index], found) for index, found in matches.pairs]
+            seen = [(life, found) for life, found in seen if not life.doubts(found, rules)]
+        for index in matches.jumped:
+            self._lives[index].jumped = True
+        lives = {id(life) for life, _ in seen}
+        missed = [life for life in self._lives if id(life) not in lives]
+        return seen, missed, [detections[index] for index in matches.free_detections]
+
+    def _updated(self, seen: Sequence[tuple[Life, Detection]]) -> list[Gaussian]:
+        """Filter what was seen of each track into its state."""
+        if not seen:
+            return []
+        return kalman.update(
+            [_widened(life.state, life.doubt_px2(found, self.settings)) for life, found in seen],
+            np.array([found.centroid_px for _, found in seen]),
+            np.array([found.covariance_px2 for _, found in seen]) * self.settings.noise_scale,
         )
-        for (life, found), state in zip(pairs, states, strict=True):
-            life.state, life.last = state, found
-            life.hits += 1
-            life.seen_ns, life.seen_now = capture_ns, True
-            self._promote(life)
 
-    def _promote(self, life: _Life) -> None:
-        if life.status is TrackStatus.COASTING:
-            life.status = TrackStatus.CONFIRMED
-        elif life.status is TrackStatus.TENTATIVE and life.hits >= self.settings.confirm_hits:
-            life.status = TrackStatus.CONFIRMED
-            self._confirmed += 1
+    def _bear(self, found: Detection, dt_s: float) -> None:
+        """Begin a track, or go on with one that was lost here."""
+        noise_px2 = found.covariance_px2 * self.settings.noise_scale
+        xy_px, probe = found.centroid_px, self._probe
+        if probe is None:
+            speed_px_s = self.settings.birth_speed_px_s * self._scale
+            state = kalman.birth(xy_px, noise_px2, speed_px_s)
+        else:
+            speed_px_s = math.sqrt(self._own_px2_s2 + probe.noise_px2_s2)
+            state = kalman.birth(xy_px, noise_px2, speed_px_s, probe.at(xy_px))
+        life = self._memory.recall(found)
+        if life is None:
+            self._born += 1
+            self._lives.append(Life.born(self._born, state, found))
+        else:
+            life.return_as(found, state, dt_s, self.settings)
+            self._lives.append(life)
+            self._lives.sort(key=lambda each: each.id)
 
-    def _miss(self, life: _Life, capture_ns: int) -> None:
-        unseen_s = (capture_ns - life.seen_ns) * 1e-9
-        believed = life.status is not TrackStatus.TENTATIVE
-        limit_s = self.settings.coast_s if believed else self.settings.tentative_s
-        if unseen_s > limit_s:
-            life.status = TrackStatus.LOST
-        elif believed:
-            life.status = TrackStatus.COASTING
+    def _predict(self, dt_s: float, motion: ProbeMotion | None) -> None:
+        """Move every track to the time of this frame."""
+        before, now = self._probe, None
+        self._strain *= math.exp(-dt_s / self.settings.squeeze_s)
+        if motion is not None and dt_s > _LEAST_STEP_S:
+            self._strain += float(motion.linear[1, 1])
+            now = _Probe(motion, dt_s)
+            for life in self._lives:
+                life.carry(motion)
+            self._memory.carry(motion)
+        if now is not None and before is None:
+            self._learn_velocity(now)
+        self._probe = now
+        states = self._moved(self._lives, dt_s, before or now, now)
+        for life, state in zip(self._lives, states, strict=True):
+            life.state, life.seen_now, life.jumped = state, False, False
 
-    def _bear(self, found: Detection, capture_ns: int) -> None:
-        self._born += 1
-        state = kalman.birth(
-            found.centroid_px, found.covariance_px2, self.settings.birth_speed_px_s
+    def _learn_velocity(self, now: "_Probe") -> None:
+        """Let the motion of the picture, not known before, say how quickly its vessels move."""
+        if not self._lives:
+            return
+        states = [life.state for life in self._lives]
+        at_px = np.array([state.mean[:2] for state in states])
+        states = kalman.drift(states, now.at(at_px), self._own_px2_s2 + now.noise_px2_s2)
+        for life, state in zip(self._lives, states, strict=True):
+            life.state = state
+
+    def _moved(
+        self,
+        lives: Sequence[Life],
+        dt_s: float,
+        before: "_Probe | None" = None,
+        now: "_Probe | None" = None,
+    ) -> list[Gaussian]:
+        """Predict states: free ones by their velocity, hidden ones by less and less of it.
+
+        Where the motion of the picture is known, both in the step before and now, velocities are
+        taken against it, and fade.
+        """
+        rules, psd = self.settings, self._accel_psd_px2_s3
+        states = [life.state for life in lives]
+        free = kalman.step(dt_s, psd) if now is None else kalman.damped_step(dt_s, psd, rules.own_s)
+        moved = _step(states, free, dt_s, before, now)
+        if hidden := [i for i, life in enumerate(lives) if life.waits]:
+            damped = kalman.damped_step(dt_s, psd, rules.damped_s)
+            held = _step([states[i] for i in hidden], damped, dt_s, before, now)
+            for i, state in zip(hidden, held, strict=True):
+                moved[i] = state
+        return moved
+
+    @property
+    def _scale(self) -> float:
+        """Pixels of the picture for one for which the settings hold."""
+        return self.settings.px_per_reference(self._spacing_mm)
+
+    @property
+    def _accel_psd_px2_s3(self) -> float:
+        return self.settings.accel_psd_px2_s3 * self._scale**2
+
+    @property
+    def _own_px2_s2(self) -> float:
+        """Variance of a vessel's velocity against the picture's."""
+        return (self.settings.own_speed_px_s * self._scale) ** 2
+
+    def _report(self, lives: Sequence[Life], time_ns: int | None = None) -> list[Track]:
+        return report(
+            lives,
+            self._time_ns if time_ns is None else time_ns,
+            self.settings,
+            spacing_mm=self._spacing_mm,
+            area_px=self._area_px,
+            accel_psd_px2_s3=self._accel_psd_px2_s3,
         )
-        life = _Life(self._born, state, capture_ns, hits=1, last=found)
-        self._promote(life)
-        self._lives.append(life)
 
 
-def _see_again(pairs: Sequence[tuple[_Life, Detection]], capture_ns: int) -> None:
-    """Report what is seen in a picture that was looked at before; learn nothing from it."""
-    for life, found in pairs:
-        life.last, life.seen_now, life.seen_ns = found, True, capture_ns
-        if life.status is TrackStatus.COASTING:
-            life.status = TrackStatus.CONFIRMED
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """How the picture moves, as a velocity."""
+
+    motion: ProbeMotion
+    dt_s: float
+
+    def at(self, xy_px: F64) -> F64:
+        """Velocity of the picture at places, shape (..., 2), px/s."""
+        return self.motion.displacement(xy_px) / self.dt_s
+
+    @property
+    def noise_px2_s2(self) -> float:
+        """Variance of that velocity in each direction."""
+        return self.motion.noise_px2 / self.dt_s**2
 
 
-def _snapshot(life: _Life, spacing_mm: Spacing | None, top_px: float) -> Track:
-    seen = life.last if life.seen_now else None
-    box_px = life.last.box_px
-    if seen is None:
-        dx, dy = (life.state.position_px - life.last.centroid_px).tolist()
-        box_px = (box_px[0] + dx, box_px[1] + dy, box_px[2], box_px[3])
-    return Track(
-        id=life.id,
-        status=life.status,
-        centroid_px=life.state.position_px,
-        velocity_px_s=life.state.mean[2:],
-        covariance_px2=life.state.position_cov_px2,
-        box_px=box_px,
-        score=life.last.score,
-        detection=seen,
-        measurement=measure(seen, spacing_mm, top_px) if seen else None,
+def _step(
+    states: Sequence[Gaussian],
+    move: kalman.Step,
+    dt_s: float,
+    before: _Probe | None,
+    now: _Probe | None,
+) -> list[Gaussian]:
+    """Move states within the picture, and with it."""
+    if not states or before is None or now is None:
+        return kalman.predict(states, move)
+    at_px = np.array([state.mean for state in states])[:, :2]
+    noise_px2 = now.motion.noise_px2
+    move, known = kalman.carried(move, dt_s, before.at(at_px), now.at(at_px), noise_px2)
+    return kalman.predict(states, move, known)
+
+
+def _order(found: Detection) -> tuple[float, float, float]:
+    """Rank new tracks for their numbers, so that the order of detections changes nothing.
+
+    Left and right do not count: a mirrored picture has the same numbers.
+    """
+    return -found.area_px2, -found.score, float(found.centroid_px[1])
+
+
+def _is_of(detection: Detection, found: Detection) -> bool:
+    """Whether a detection is what a track was seen as, be it with another covariance, or of it."""
+    return any(
+        np.array_equal(part.centroid_px, detection.centroid_px) for part in (found, *found.parts_of)
     )
+
+
+def _widened(state: Gaussian, extra_px2: float) -> Gaussian:
+    """Let a place be vaguer than the filter says."""
+    if not extra_px2:
+        return state
+    return Gaussian(state.mean, state.cov + extra_px2 * _PLACE)
+
+
+def _sound(found: Detection) -> Detection:
+    """Make a detection's covariance fit for a filter: symmetric, and positive definite."""
+    (xx, xy), (yx, yy) = found.covariance_px2.tolist()
+    if not math.isfinite(xx + xy + yx + yy):
+        raise ValueError(
+            f"covariance_px2 of a detection must be finite, got {found.covariance_px2.tolist()}"
+        )
+    least, most = _LEAST_NOISE_PX2, _MOST_CORRELATED * math.sqrt(abs(xx * yy))
+    if xx >= least and yy >= least and xy == yx and abs(xy) <= most:
+        return found
+    xx, yy = max(xx, least), max(yy, least)
+    most = _MOST_CORRELATED * math.sqrt(xx * yy)
+    xy = min(max((xy + yx) / 2, -most), most)
+    return replace(found, covariance_px2=np.array([[xx, xy], [xy, yy]]))

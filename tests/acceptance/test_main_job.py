@@ -177,6 +177,42 @@ def test_a_config_file_is_read_and_the_command_line_wins(
     assert record["configuration"]["track"]["coast_s"] == 0.5
 
 
+def test_the_best_vein_is_named_in_every_row_and_at_the_end(
+    veintrack: Run, clip: Path, tmp_path: Path
+) -> None:
+    options = ("--spacing", 0.08, "--sort-by", "depth", "--catheter", 1.2, "--view", "none")
+    done = veintrack("--source", clip, "--output", "out", *options)
+    assert done.returncode == 0, done.stderr
+    frames = [json.loads(line) for line in lines(tmp_path / "out" / "tracks.jsonl")]
+    depths = {t["id"]: t["near_wall_mm"] for t in frames[-1]["tracks"]}
+    assert len(depths) == 3
+    assert frames[-1]["best"] == min(depths, key=lambda number: depths[number])
+    best = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]["best"]
+    assert (best["track_id"], best["by"]) == (frames[-1]["best"], "depth")
+    assert best["catheter_to_vein"] == pytest.approx(1.2 / best["minor_mm"], abs=1e-3)
+    (named,) = (line for line in done.stdout.splitlines() if line.startswith("best vein"))
+    assert f"{best['near_wall_mm']:.1f} mm deep" in named
+    assert "of its width (by depth)" in named
+
+
+def test_frames_that_would_be_too_old_are_predicted_and_counted(
+    veintrack: Run, quick_model: Path, tmp_path: Path
+) -> None:
+    done = veintrack(
+        "--source", "demo", "--duration", 3, "--pace", "realtime", "--max-age", 0.001,
+        "--model", quick_model, "--output", "out", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    frames = [json.loads(line) for line in lines(tmp_path / "out" / "tracks.jsonl")]
+    assert summary["frames"] == len(frames)
+    assert summary["too_old"] == sum(not frame["segmented"] for frame in frames) > 0
+    assert 8 <= sum(frame["segmented"] for frame in frames) <= 13
+    assert done.stderr.count("no frame is in time for an age of 0.001 ms") == 1
+    statuses = {t["status"] for f in frames if not f["segmented"] for t in f["tracks"]}
+    assert "confirmed" not in statuses
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_closes_its_files_properly(
     tmp_path: Path, quick_model: Path, number: int
@@ -259,6 +295,16 @@ def _unknown_option(folder: Path) -> list[object]:
     return ["--source", "demo", "--speed", "high"]
 
 
+def _age_of_what_has_none(folder: Path) -> list[object]:
+    model = dark_is_vessel(folder / "quick.onnx")
+    return ["--source", "demo", "--model", model, "--max-age", "50"]
+
+
+def _catheter_for_no_vein(folder: Path) -> list[object]:
+    del folder
+    return ["--source", "demo", "--catheter", "1.3"]
+
+
 def _unquoted_glob(folder: Path) -> list[object]:
     for name in "abc":
         (folder / f"{name}.png").write_bytes(b"")
@@ -275,6 +321,8 @@ def _unquoted_glob(folder: Path) -> list[object]:
         (_no_metadata, "without veintrack's metadata: it lacks"),
         (_unwritable, "cannot write to"),
         (_unknown_option, "--speed"),
+        (_age_of_what_has_none, "leave --max-age out, or add --pace realtime"),
+        (_catheter_for_no_vein, "a catheter is compared with the best vein: add --sort-by"),
         (_unquoted_glob, "quote the pattern"),
     ],
 )

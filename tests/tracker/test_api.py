@@ -69,7 +69,7 @@ def test_a_tracker_takes_anybodys_detections() -> None:
         score=0.9,
         box_px=(4.0, 15.0, 12.0, 10.0),
     )
-    for i in range(3):
+    for i in range(5):
         (track,) = tracker.update([found], i * 40_000_000)
     assert track.status is veintrack.TrackStatus.CONFIRMED
 

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from veintrack.tracker.detect import DetectSettings, axes_of, detect
-from veintrack.tracker.frame import F64, U8
+from veintrack.tracker.detect import DetectSettings, axes_of, describe, detect, moments_of
+from veintrack.tracker.frame import F64, U8, Patch
 from veintrack.tracker.grid import (
     fit,
     image_to_grid,
@@ -199,6 +199,39 @@ def test_axes_of_second_moments_in_closed_form(a: float, b: float, angle: float)
     assert (major, minor) == pytest.approx((2 * max(a, b), 2 * min(a, b)), rel=1e-6, abs=1e-3)
     if a > 1.01 * b:
         assert math.cos(2 * (found_angle - angle)) == pytest.approx(1, abs=1e-4)
+
+
+@given(st.floats(1, 100), st.floats(0.01, 1), st.floats(-1.5, 1.5))
+def test_moments_and_axes_turn_each_other_back(major: float, ratio: float, angle: float) -> None:
+    xx, yy, xy = moments_of(major, ratio * major, angle)
+    assert axes_of(xx, yy, xy)[:2] == pytest.approx((major, ratio * major), rel=1e-4)
+
+
+def test_a_detection_keeps_the_pixels_that_it_was_made_from() -> None:
+    p = ellipse((256, 256), 100, 90, 20, 12, 0.3).astype(np.float32)
+    p[ellipse((256, 256), 125, 90, 4, 4, 0) == 1] = 0.9  # a neighbour, one pixel away at most
+    grid = fit((512, 640), (256, 256), (40, 20, 500, 400))
+    large, small = detect(p, grid, 0.31)
+    assert large.patch is not None
+    assert small.patch is not None
+    assert large.patch.threshold == np.float32(0.31)
+    assert large.patch.step_px == pytest.approx((500 / 256, 400 / 205))
+    for found in (large, small):
+        patch = found.patch
+        assert patch is not None
+        rows, columns = np.mgrid[: patch.probability.shape[0], : patch.probability.shape[1]]
+        weight = np.minimum(patch.probability / (2 * patch.threshold), 1)
+        x = patch.origin_px[0] + patch.step_px[0] * (weight * columns).sum() / weight.sum()
+        y = patch.origin_px[1] + patch.step_px[1] * (weight * rows).sum() / weight.sum()
+        assert_allclose(found.centroid_px, [x, y])
+        assert patch.probability.dtype == np.float64
+        assert patch.probability.base is None  # not a view that keeps the whole map alive
+    assert (large.patch.probability[:, -2:] == 0).sum() > 0  # the neighbour's pixels
+
+
+def test_a_patch_without_a_vessel_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must have pixels at its threshold 0.5, got none"):
+        describe(Patch(np.full((3, 4), 0.4), 0.5, (0.0, 0.0), (1.0, 1.0)))
 
 
 def test_negative_settings_are_refused() -> None:

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from veintrack.tracker.frame import F64
-from veintrack.tracker.kalman import Gaussian, Step, birth, predict, step, update
+from veintrack.tracker.kalman import (
+    Gaussian,
+    Step,
+    birth,
+    carried,
+    damped_step,
+    drift,
+    predict,
+    step,
+    update,
+)
 
 seconds = st.floats(0.0, 1.0)
 points = st.tuples(st.floats(0, 640), st.floats(0, 480)).map(np.array)
@@ -33,6 +43,49 @@ def test_two_short_steps_equal_one_long_step(a: float, b: float) -> None:
     once = moved(start, step(a + b, 900.0))
     assert_allclose(twice.mean, once.mean)
     assert_allclose(twice.cov, once.cov, atol=1e-9)
+
+
+@given(seconds, seconds, st.floats(0.05, 5.0))
+def test_two_short_steps_equal_one_long_step_while_a_velocity_fades(
+    a: float, b: float, fades_s: float
+) -> None:
+    start = birth(np.array([320.0, 240.0]), 4 * np.eye(2), 50.0, np.array([30.0, -10.0]))
+    twice = moved(moved(start, damped_step(a, 900.0, fades_s)), damped_step(b, 900.0, fades_s))
+    once = moved(start, damped_step(a + b, 900.0, fades_s))
+    assert_allclose(twice.mean, once.mean, atol=1e-9)
+    assert_allclose(twice.cov, once.cov, rtol=1e-4, atol=1e-9)
+
+
+def test_a_velocity_that_fades_slowly_is_a_constant_one() -> None:
+    slow, constant = damped_step(0.04, 900.0, 1e4), step(0.04, 900.0)
+    assert_allclose(slow.transition, constant.transition, rtol=1e-5)
+    assert_allclose(slow.noise, constant.noise, rtol=1e-4)
+
+
+def test_the_place_of_what_fades_grows_vague_with_the_time_not_its_third_power() -> None:
+    place_px2 = [damped_step(t, 900.0, 0.2).noise[0, 0] for t in (4.0, 8.0)]
+    assert place_px2[1] / place_px2[0] == pytest.approx(2, rel=0.1)
+    assert place_px2[1] == pytest.approx(900 * 0.2**2 * 8, rel=0.05)
+
+
+def test_in_a_picture_that_moves_a_state_keeps_its_velocity_against_it() -> None:
+    before, now = np.array([[10.0, 0.0]]), np.array([[200.0, -50.0]])
+    start = birth(np.array([100.0, 100.0]), np.eye(2), 5.0, np.array([13.0, 2.0]))
+    move, known = carried(step(0.1, 900.0), 0.1, before, now, 0.04)
+    (after,) = predict([start], move, known)
+    assert_allclose(after.mean, [100 + 20.3, 100 - 4.8, 203, -48])
+    assert_allclose(move.noise[0, 0] - step(0.1, 900.0).noise[0, 0], 0.04)
+    assert_allclose(move.noise[2, 2] - step(0.1, 900.0).noise[2, 2], 0.04 / 0.1**2)
+
+
+def test_the_motion_of_the_picture_teaches_a_velocity_that_is_not_known() -> None:
+    unknown = birth(np.zeros(2), np.eye(2), 100.0)
+    known = birth(np.zeros(2), np.eye(2), 1.0, np.array([30.0, 0.0]))
+    learnt, kept = drift([unknown, known], np.array([[90.0, 10.0]] * 2), 10.0**2)
+    assert_allclose(learnt.mean[2:], [90, 10], rtol=0.02)
+    assert_allclose(kept.mean[2:], [30, 0], atol=1.0)
+    assert learnt.cov[2, 2] < unknown.cov[2, 2]
+    assert drift([], np.zeros((0, 2)), 1.0) == []
 
 
 @given(st.lists(st.tuples(seconds, points), min_size=1, max_size=30))
@@ -90,5 +143,7 @@ def test_states_that_are_moved_and_updated_together_do_not_touch_each_other() ->
 
 
 def test_time_cannot_run_backwards() -> None:
+    with pytest.raises(ValueError, match=r"dt_s must not be negative, got -0\.1"):
+        damped_step(-0.1, 1.0, 1.0)
     with pytest.raises(ValueError, match=r"dt_s must not be negative, got -0\.1"):
         step(-0.1, 1.0)

@@ -2,9 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from veintrack.tracker.frame import F32, U8, Frame, FrameResult, Region
 from veintrack.tracker.grid import fit
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings
 from veintrack.tracker.segment import InWork, Segmenter, load_segmenter
+from veintrack.tracker.sinks.tables import CsvSink
 from veintrack.tracker.sources.base import OneShot, SourceInfo
 from veintrack.tracker.tracks import VeinTracker
 
@@ -68,7 +71,7 @@ def pipeline(source: FakeSource, segmenter: Segmenter, **options: object) -> Pip
     return Pipeline(source, segmenter, VeinTracker(), settings)
 
 
-def indices(results: list[FrameResult]) -> list[int]:
+def indices(results: Sequence[FrameResult]) -> list[int]:
     return [r.frame.index for r in results]
 
 
@@ -255,6 +258,36 @@ def test_frames_of_a_file_are_in_work_together_and_answered_in_order() -> None:
     assert segmenter.most_in_work == 3
     places = [r.detections[0].centroid_px[0] for r in results]
     assert places == pytest.approx(list(range(50, 70)), abs=0.5)
+
+
+class SpeckleSource(FakeSource):
+    """Texture that slides with its dark disc, so that the probe's motion is seen."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        noise = np.random.default_rng(0).integers(45, 250, (30, 60)).astype(np.uint8)
+        texture = cv2.resize(noise, (240, 120), interpolation=cv2.INTER_CUBIC).clip(41, 255)
+        for frame in super().__iter__():
+            pixels = texture[:, 60 - frame.index : 220 - frame.index].astype(np.uint8)
+            yield replace(frame, pixels=np.where(frame.pixels < 40, 10, pixels).astype(np.uint8))
+
+
+def rows(path: Path, segmenter: SlowSegmenter) -> bytes:
+    sink = CsvSink(path)
+    moved = 0
+    for result in slow_line(SpeckleSource(40), segmenter):
+        moved += result.motion is not None
+        sink.write(result)
+    sink.close()
+    assert moved > 30
+    return path.read_bytes()
+
+
+def test_the_same_frames_give_the_same_rows_however_many_are_in_work(tmp_path: Path) -> None:
+    one = SlowSegmenter()
+    one.slots = 1
+    written = {rows(tmp_path / "t.csv", line) for line in (SlowSegmenter(), SlowSegmenter(), one)}
+    assert len(written) == 1
+    assert written.pop().count(b",confirmed,") > 20
 
 
 def test_a_live_frame_is_answered_before_the_next_is_begun() -> None:

@@ -52,7 +52,7 @@ def line(
     return Pipeline(
         PersistentSource(FaultySource(Script(list(steps))), timeout_s),
         DarkIsVessel(),
-        VeinTracker(TrackSettings(coast_s=coast_s)),
+        VeinTracker(TrackSettings(coast_s=coast_s, confirm_s=0.01)),
         PipelineSettings(crop="none", judge_pictures=False, duration_s=duration_s),
     )
 

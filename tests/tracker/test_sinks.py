@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,10 +14,20 @@ import pytest
 
 from tests.conftest import disc
 from veintrack.tracker.detect import detect
-from veintrack.tracker.frame import Detection, Frame, FrameResult, Timings, Track, TrackStatus
+from veintrack.tracker.frame import (
+    Detection,
+    Frame,
+    FrameResult,
+    ProbeMotion,
+    Shape,
+    Timings,
+    Track,
+    TrackStatus,
+)
 from veintrack.tracker.grid import fit
 from veintrack.tracker.measure import measure
-from veintrack.tracker.overlay import draw
+from veintrack.tracker.overlay import draw, label
+from veintrack.tracker.ranking import SortBy
 from veintrack.tracker.sinks.base import SinkThread
 from veintrack.tracker.sinks.tables import CSV_COLUMNS, CsvSink, JsonlSink, MotSink
 from veintrack.tracker.sinks.video import VideoSink
@@ -54,6 +65,17 @@ def result_of(
     return FrameResult(
         frame, tuple(detections), tuple(tracks), Timings(1, 2, 3, 4, 5, 6, 7, 5_000_000)
     )
+
+
+def rows_of(
+    folder: Path, *results: FrameResult, sort_by: SortBy | None = None
+) -> list[dict[str, Any]]:
+    """What ``tracks.jsonl`` says of results."""
+    sink = JsonlSink(folder / "t.jsonl", sort_by)
+    for result in results:
+        sink.write(result)
+    sink.close()
+    return [json.loads(line) for line in (folder / "t.jsonl").read_text().splitlines()]
 
 
 def test_the_csv_has_the_columns_of_the_contract(tmp_path: Path) -> None:
@@ -110,6 +132,80 @@ def test_json_lines_hold_every_frame_detection_and_track(tmp_path: Path) -> None
     assert (second["tracks"], second["detections"]) == ([], [])
 
 
+def test_json_lines_hold_all_that_is_known_of_a_track(tmp_path: Path) -> None:
+    found = seen_vessel()
+    seen = track_of(found, TrackStatus.CONFIRMED)
+    assert seen.measurement is not None
+    signs = replace(
+        seen.measurement, collapse=0.5, pulse_hz=1.25, pulse_strength=0.1, vein_likeness=0.9,
+        vein_likeness_sd=0.05, near_wall_px=30.5, near_wall_mm=3.05,
+    )  # fmt: skip
+    known = replace(
+        seen, measurement=signs, shape=Shape(1200.0, 41.0, 39.0, 0.25, 0.01), state_cov=np.eye(4)
+    )
+    (row,) = rows_of(tmp_path, result_of(0, [known], [found]))
+    (track,) = row["tracks"]
+    assert track["shape"] == {
+        "area_px2": 1200.0, "major_px": 41.0, "minor_px": 39.0, "angle_rad": 0.25, "area_sd": 0.01,
+    }  # fmt: skip
+    assert track["state_cov"] == np.eye(4).ravel().tolist()
+    assert track["collapsed"] is False
+    assert track["minor_px"] == pytest.approx(40, rel=0.01)
+    measured = ("collapse", "pulse_hz", "pulse_strength", "vein_likeness", "vein_likeness_sd")
+    assert [track[name] for name in measured] == [0.5, 1.25, 0.1, 0.9, 0.05]
+    assert (track["near_wall_px"], track["near_wall_mm"]) == (30.5, 3.05)
+
+
+def test_json_lines_tell_a_collapsed_track_and_leave_out_what_is_not_measured(
+    tmp_path: Path,
+) -> None:
+    pressed = replace(track_of(None, TrackStatus.COASTING), collapsed=True)
+    (row,) = rows_of(tmp_path, result_of(0, [pressed]))
+    (track,) = row["tracks"]
+    assert (track["status"], track["collapsed"]) == ("coasting", True)
+    for name in ("shape", "state_cov", "detection", "area_px2", "near_wall_px", "vein_likeness"):
+        assert track[name] is None
+
+
+def test_json_lines_say_as_which_detections_a_track_was_found(tmp_path: Path) -> None:
+    whole, left, right = (seen_vessel(x) for x in (40.0, 80.0, 120.0))
+    cut = replace(whole, parts_of=(whole,))
+    joined = replace(left, parts_of=(left, right))
+    tracks = [
+        track_of(found, TrackStatus.CONFIRMED, number)
+        for number, found in enumerate((right, cut, joined, None), 1)
+    ]
+    (row,) = rows_of(tmp_path, result_of(0, tracks, [whole, left, right]))
+    assert [track["detection"] for track in row["tracks"]] == [2, 0, [1, 2], None]
+
+
+def test_json_lines_say_how_the_picture_moved_at_the_centre_of_the_scan_area(
+    tmp_path: Path,
+) -> None:
+    turned = ProbeMotion(np.array([[0.0, -0.1], [0.1, 0.0]]), np.array([5.0, -4.0]), 0.04)
+    plain = result_of(0, [])
+    moved = FrameResult(
+        plain.frame, (), (), plain.timings, scan_area_px=(20, 10, 61, 41), motion=turned
+    )
+    predicted = replace(moved, motion=None, segmented=False)
+    first, second = rows_of(tmp_path, moved, predicted)
+    # The centre is (50, 30): turned by a tenth it moves by (-3, 5), and all by (5, -4).
+    assert first["probe_motion"] == {"shift_px": [2.0, 1.0], "noise_px2": 0.04}
+    assert second["probe_motion"] is None
+    assert [row["segmented"] for row in (first, second)] == [True, False]
+
+
+def test_json_lines_name_the_best_vein_where_that_is_asked_for(tmp_path: Path) -> None:
+    small, large = seen_vessel(), replace(seen_vessel(100.0), axes_px=(60.0, 50.0))
+    tracks = [
+        track_of(found, TrackStatus.CONFIRMED, number) for number, found in ((1, small), (2, large))
+    ]
+    result = result_of(0, tracks, [small, large])
+    assert rows_of(tmp_path, result)[0]["best"] is None
+    named, none = rows_of(tmp_path, result, result_of(1, []), sort_by="diameter")
+    assert (named["best"], none["best"]) == (2, None)
+
+
 def test_mot_rows_are_one_based(tmp_path: Path) -> None:
     sink = MotSink(tmp_path / "t.txt")
     sink.write(result_of(0, [track_of(seen_vessel(), TrackStatus.CONFIRMED)]))
@@ -147,6 +243,58 @@ def test_the_overlay_shows_outline_identity_and_notice() -> None:
     assert abs(coloured[1].mean() / 4 - 60) < 12
     assert (confirmed != coasting).any()
     assert (plain != 80).any()
+
+
+def test_a_collapsed_vessel_is_dotted_and_one_without_an_outline_is_not_shown_as_predicted() -> (
+    None
+):
+    found = seen_vessel()
+    coasting = track_of(None, TrackStatus.COASTING)
+    pictures = [
+        draw(result_of(0, [track]))
+        for track in (
+            coasting,
+            replace(coasting, collapsed=True),
+            track_of(replace(found, contour_px=None), TrackStatus.CONFIRMED),
+        )
+    ]
+    assert len({picture.tobytes() for picture in pictures}) == 3
+    edge = disc(SHAPE, 60, 50, 21.5) - disc(SHAPE, 60, 50, 18.5)
+    on_edge = np.kron(edge, np.ones((4, 4), int)) == 1
+    drawn = [np.count_nonzero((np.ptp(picture, axis=2) > 40) & on_edge) for picture in pictures]
+    assert drawn[2] > 1.15 * drawn[0]
+
+
+def test_a_collapsed_vessel_is_drawn_in_the_shape_that_it_had() -> None:
+    lying = replace(track_of(None, TrackStatus.COASTING), shape=Shape(600.0, 60.0, 12.0, 0.0, 0.1))
+    standing = replace(lying, shape=Shape(600.0, 60.0, 12.0, np.pi / 2, 0.1))
+    for track, (x, y) in ((lying, (86, 50)), (standing, (60, 74))):
+        drawn = np.ptp(draw(result_of(0, [track]))[4 * y : 4 * y + 40, 4 * x : 4 * x + 40], axis=2)
+        assert drawn.max() > 60
+
+
+@pytest.mark.parametrize(
+    ("likeness", "sd", "word"),
+    [
+        (0.95, 0.1, "vein-like"), (0.1, 0.1, "artery-like"), (0.6, 0.1, ""), (0.95, 0.4, ""),
+        (None, None, ""),
+    ],
+)  # fmt: skip
+def test_what_a_vessel_is_like_is_named_where_it_is_certain(
+    likeness: float | None, sd: float | None, word: str
+) -> None:
+    seen = track_of(seen_vessel(), TrackStatus.CONFIRMED)
+    assert seen.measurement is not None
+    known = replace(
+        seen, measurement=replace(seen.measurement, vein_likeness=likeness, vein_likeness_sd=sd)
+    )
+    assert label(known) == f"1  4.0 x 4.0 mm, 5 deep{'  ' + word if word else ''}"
+
+
+def test_a_track_that_is_not_seen_is_named_for_why() -> None:
+    coasting = track_of(None, TrackStatus.COASTING)
+    assert label(coasting) == "1 predicted"
+    assert label(replace(coasting, collapsed=True)) == "1 collapsed"
 
 
 def test_the_video_leaves_out_what_lies_outside_the_scan_area(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from veintrack._version import __version__
 from veintrack.errors import SourceLostError, VeintrackError
 from veintrack.tracker.cli.bench import bench
 from veintrack.tracker.cli.build import build
+from veintrack.tracker.cli.diff import diff
 from veintrack.tracker.cli.doctor import doctor
 from veintrack.tracker.cli.evaluate import evaluate
 from veintrack.tracker.cli.profile import profile
+from veintrack.tracker.cli.replay import replay, with_options_of
 from veintrack.tracker.cli.saying import as_line
 from veintrack.tracker.cli.stopping import raise_on_signal
 from veintrack.tracker.cli.train import train
@@ -40,6 +42,7 @@ app.command("train")(train)
 app.command("bench")(bench)
 app.command("build")(build)
 app.command("doctor")(doctor)
+app.command("diff")(diff)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(profile, name="profile")
 
@@ -107,6 +110,21 @@ def _main(
         float | None, typer.Option(help="Seconds to wait for a lost source [300].")
     ] = None,
     pace: Annotated[str | None, typer.Option(help="Files: asap or realtime [asap].")] = None,
+    max_age_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--max-age",
+            metavar="MS",
+            help="Live, or --pace realtime: predict instead of segmenting what would be older.",
+        ),
+    ] = None,
+    sort_by: Annotated[
+        str | None, typer.Option(help="Name the best vein: by diameter, depth or collapse.")
+    ] = None,
+    catheter_mm: Annotated[
+        float | None,
+        typer.Option("--catheter", metavar="MM", help="Compare the best vein with this diameter."),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     duration: Annotated[
         float | None, typer.Option(help="Stop after this many seconds of the source's time.")
@@ -114,6 +132,23 @@ def _main(
     video: Annotated[
         str | None,
         typer.Option(help="Write the annotated video; a name may follow [overlay.mp4]."),
+    ] = None,
+    record: Annotated[
+        bool | None,
+        typer.Option("--record", help="Keep the raw frames, losslessly: of each the scan area."),
+    ] = None,
+    record_full: Annotated[
+        bool | None,
+        typer.Option(
+            "--record-full", help="With --record: keep whole frames, and the names on them."
+        ),
+    ] = None,
+    record_max_gb: Annotated[
+        float | None, typer.Option(help="With --record: keep the last so many GB.", metavar="GB")
+    ] = None,
+    record_minutes: Annotated[
+        float | None,
+        typer.Option(help="With --record: keep the last so many minutes.", metavar="MINUTES"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of options; the command line wins.")
@@ -145,13 +180,16 @@ def _main(
 
     options = {k: v for k, v in context.params.items() if k not in _NOT_OF_THE_RUN}
     del source, output, overwrite, model, engine, precision, device, view, crop, spacing
-    del depth_mm, profile, fps, mode, on_lost, lost_timeout, pace, max_frames, duration, video
+    del depth_mm, profile, fps, mode, on_lost, lost_timeout, pace, max_age_ms, sort_by
+    del catheter_mm, max_frames, duration, video, record, record_full, record_max_gb
+    del record_minutes
     raise_on_signal()  # everything is imported
     file = read_config_file(config) if config else None
     raise typer.Exit(watch(make_config(options, file), quiet=quiet, as_json=json))
 
 
 _NOT_OF_THE_RUN = ("config", "quiet", "json", "debug", "version")
+app.command("replay")(with_options_of(_main, replay))
 
 
 def run(arguments: Sequence[str]) -> int:

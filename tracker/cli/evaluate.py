@@ -1,4 +1,4 @@
-"""``veintrack evaluate``: how good a model is, on frames whose truth is known."""
+"""``veintrack evaluate``: how good a model is, or tracks are, where the truth is known."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +17,7 @@ from veintrack.tracker.cli.evaluate_output import (
     show,
     write,
 )
+from veintrack.tracker.cli.evaluate_tracking import tracking
 
 if TYPE_CHECKING:  # imported on use: the command line starts without them
     from veintrack.train.evaluation import EmptyFrame
@@ -24,7 +25,8 @@ if TYPE_CHECKING:  # imported on use: the command line starts without them
 
 __all__ = ["evaluate"]
 
-evaluate = typer.Typer(help="Score a model against truth.", rich_markup_mode=None)
+evaluate = typer.Typer(help="Score a model, or tracks, against truth.", rich_markup_mode=None)
+evaluate.command("tracking")(tracking)
 
 _REPORT = "report.html"
 _LABEL, _NOTHING = "vessel=1", "none"
@@ -33,7 +35,7 @@ _UNLABELLED = ("background", "unknown")
 
 @evaluate.callback()
 def _evaluate() -> None:
-    """Score a model against truth."""
+    """Score a model, or tracks, against truth."""
 
 
 @evaluate.command("segmentation")

@@ -27,7 +27,7 @@ class Progress(Closing):
         if self._on:
             self._status.start()
 
-    def show(self, result: FrameResult, drops: int, driver_drops: int) -> None:
+    def show(self, result: FrameResult, drops: int, too_old: int = 0) -> None:
         """Count one result, and redraw the line when it is time, or when something changed."""
         self._frames += result.fresh
         if not self._on:
@@ -44,10 +44,11 @@ class Progress(Closing):
         confirmed = sum(t.status is TrackStatus.CONFIRMED for t in result.tracks)
         coasting = sum(t.status is TrackStatus.COASTING for t in result.tracks)
         of = f"/{self._total}" if self._total else ""
-        lost = f", {drops + driver_drops} dropped" if drops + driver_drops else ""
+        lost = f", {drops} dropped" if drops else ""
+        late = f", {too_old} too old" if too_old else ""
         self._status.update(
             f"frame {self._frames}{of}  {self._fps:.1f} fps  {_how_it_is(result)}"
-            f"{confirmed} tracks, {coasting} coasting{lost}"
+            f"{confirmed} tracks, {coasting} coasting{lost}{late}"
         )
 
     def close(self) -> None:

@@ -9,13 +9,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
 from veintrack._version import __version__
 from veintrack.errors import OutputError, VeintrackError
+from veintrack.tracker.cli.best import BestVein
 from veintrack.tracker.cli.progress import Progress
 from veintrack.tracker.cli.saying import as_line, let_speak
 from veintrack.tracker.cli.stopping import Stop, stops_on_signal
@@ -43,13 +44,23 @@ from veintrack.tracker.sources.base import Source
 from veintrack.tracker.survey import survey
 from veintrack.tracker.tracks import VeinTracker
 
+if TYPE_CHECKING:  # on use: without --record the file library is not needed
+    from veintrack.tracker.cli.recorded import Recording
+    from veintrack.tracker.cli.replay_run import Replay
+
 __all__ = ["watch"]
 
 _DEMO_FRAMES, _DEMO_RATE_HZ = 300, 30
 
 
-def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> int:
-    """Track a source as configured; returns the exit code.
+def watch(
+    config: RunConfig,
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
+    replay: "Replay | None" = None,
+) -> int:
+    """Track a source as configured, or a recording again; returns the exit code.
 
     Nothing is written before the source, the model and the engine are open.
 
@@ -66,23 +77,28 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
     if profile is not None or config.depth_mm is not None:
         config = _surveyed(config, profile, console)
     with ExitStack() as stack:
-        source = stack.enter_context(_open(config))
-        for note in source.info.notes:
-            console.print(f"  {note}")
-        if "assumed" in source.info.times_from and source.info.times_from not in source.info.notes:
-            console.print(f"  {source.info.times_from}")
+        source: Source = stack.enter_context(replay.open() if replay else _open(config))
+        _tell(source, console)
         segmenter = stack.enter_context(
             load_segmenter(
                 config.model,
                 engine=config.engine,
                 precision=config.precision,
                 device=config.device,
-                slots=slots_for(live=source.info.live, pace=config.pace),
+                slots=replay.slots
+                if replay
+                else slots_for(live=source.info.live, pace=config.pace),
                 limits=config.parity,
             )
         )
         tracker = VeinTracker(config.track)
-        pipeline = Pipeline(source, segmenter, tracker, _pipeline_settings(config))
+        settings = _pipeline_settings(config)
+        recording = _recording_of(source, config)
+        source = recording.source if recording else source
+        line = replay.line if replay else Pipeline
+        pipeline = line(source, segmenter, tracker, settings)
+        for note in replay.notes(segmenter) if replay else ():
+            console.print(f"  {note}")
         views = _open_views(config, pipeline)
         for view in views:
             stack.callback(view.close)
@@ -91,9 +107,15 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
             config.output, overwrite=config.overwrite, video=config.video, source=config.source
         )
         anchor = clock_anchor()
-        write_record(folder, run_record(config, source.info, segmenter, anchor))
-        outcome = _track(pipeline, source, config, folder, views, console, stop)
-        summary = _summarise(outcome, pipeline, source, segmenter, tracker, folder)
+        record = run_record(config, source.info, segmenter, anchor)
+        write_record(folder, record)
+        if recording:
+            recording.begin(folder, record, pipeline, stop)
+            console.print(f"  {recording.said}")
+        outcome = _track(pipeline, source, config, folder, views, console, stop, recording)
+        if replay and not stop.asked:
+            outcome.problems += replay.judge(folder)
+        summary = _summarise(outcome, pipeline, source, segmenter, tracker, folder, recording)
         interrupted = stop.asked
         record = run_record(
             config,
@@ -110,7 +132,12 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
         except OutputError as error:
             outcome.problems.append(str(error))
 
-    _report(summary, source, pipeline, folder, console, as_json=as_json)
+    extra = {
+        "best vein": outcome.best.in_words(),
+        "recorded": recording.in_words if recording else "",
+        "verified": replay.verdict.said if replay and replay.verdict else "",
+    }
+    _report(summary, source, pipeline, extra, folder, console, as_json=as_json)
     for problem in outcome.problems:
         print(f"veintrack: {as_line(problem)}", file=sys.stderr)  # noqa: T201
     if interrupted:
@@ -118,10 +145,27 @@ def watch(config: RunConfig, *, quiet: bool = False, as_json: bool = False) -> i
     return 1 if outcome.problems else 0
 
 
+def _tell(source: Source, console: Console) -> None:
+    """Say what is worth knowing of a source."""
+    info = source.info
+    assumed = "assumed" in info.times_from and info.times_from not in info.notes
+    for note in (*info.notes, *((info.times_from,) if assumed else ())):
+        console.print(f"  {note}")
+
+
+def _recording_of(source: Source, config: RunConfig) -> "Recording | None":
+    if not config.record:
+        return None
+    from veintrack.tracker.cli.recorded import Recording
+
+    return Recording(config, source)
+
+
 class _Outcome:
     """How the loop went, filled in while it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, best: BestVein) -> None:
+        self.best = best
         self.ages_ns = array("q")  # 8 bytes a frame, so that days fit
         self.begun_ns = time.monotonic_ns()
         self.done_ns = self.begun_ns
@@ -143,6 +187,7 @@ class _Outcome:
         if not self.ages_ns:
             self.begun_ns = result.timings.done_ns - result.timings.age_ns
         self.ages_ns.append(result.timings.age_ns)
+        self.best.show(result)
         self.done_ns = result.timings.done_ns
 
     def end(self) -> None:
@@ -206,6 +251,7 @@ def _pipeline_settings(config: RunConfig) -> PipelineSettings:
         pace=config.pace,
         contours=True,
         judge_pictures=config.judge_pictures,
+        max_age_ms=config.max_age_ms,
         max_frames=config.max_frames,
         duration_s=config.duration,
         detect=config.detect,
@@ -225,7 +271,7 @@ def _open_views(config: RunConfig, pipeline: Pipeline) -> list[WindowView]:
 def _open_sinks(config: RunConfig, folder: Path, stop: Stop, *, patient: bool) -> list[SinkThread]:
     sinks: list[Sink] = [
         CsvSink(folder / "tracks.csv"),
-        JsonlSink(folder / "tracks.jsonl"),
+        JsonlSink(folder / "tracks.jsonl", config.sort_by),
         MotSink(folder / "tracks.mot.txt"),
     ]
     if config.video is not None:
@@ -245,11 +291,15 @@ def _track(
     views: list[WindowView],
     console: Console,
     stop: Stop,
+    recording: "Recording | None",
 ) -> _Outcome:
     """Run the loop to its end, whatever that is, and close every sink and view."""
-    outcome = _Outcome()
+    outcome = _Outcome(BestVein(config.sort_by, config.catheter_mm))
     sinks = _open_sinks(config, folder, stop, patient=not pipeline.newest_only)
-    outlets: list[SinkThread | WindowView] = [*sinks, *views]
+    outlets: list[SinkThread | WindowView | Recording] = [*sinks, *views]
+    if recording:
+        sinks += recording.sinks
+        outlets += [*recording.sinks, recording]
     total = config.max_frames or source.info.frame_count
     try:
         with Progress(console, total) as progress:
@@ -257,18 +307,18 @@ def _track(
                 for outlet in outlets:
                     outlet.put(result)
                 outcome.count(result)
-                progress.show(result, pipeline.drops, source.driver_drops)
+                progress.show(result, pipeline.drops + source.driver_drops, pipeline.too_old)
     except (VeintrackError, ValueError) as error:
         # The source or the engine failed, or a frame fits no more; what came before stands.
         outcome.ended = as_line(str(error))
         outcome.problems.append(outcome.ended)
     finally:
-        for sink in sinks:  # all at once: one that hangs takes no time from the others
-            sink.end()
+        for sink in (*sinks, *([recording] if recording else ())):
+            sink.end()  # all at once: one that hangs takes no time from the others
         for outlet in reversed(outlets):
             outlet.close()
         outcome.end()
-    outcome.problems += _sink_problems(sinks)
+    outcome.problems += _sink_problems(sinks) + (recording.problems() if recording else [])
     return outcome
 
 
@@ -298,6 +348,7 @@ def _summarise(
     segmenter: Segmenter,
     tracker: VeinTracker,
     folder: Path,
+    recording: "Recording | None",
 ) -> Summary:
     seconds = (outcome.done_ns - outcome.begun_ns) * 1e-9
     frames = len(outcome.ages_ns)
@@ -313,6 +364,9 @@ def _summarise(
         tracks_confirmed=tracker.confirmed_count,
         output=str(folder),
         outages=source.outages,  # it sees those during which no result came, too
+        too_old=pipeline.too_old,
+        best=outcome.best.as_dict(),
+        recorded=recording.facts if recording else None,
     )
 
 
@@ -320,6 +374,7 @@ def _report(
     summary: Summary,
     source: Source,
     pipeline: Pipeline,
+    extra: dict[str, str],
     folder: Path,
     console: Console,
     *,
@@ -331,21 +386,23 @@ def _report(
         return
     expected = source.info.frame_count
     latency = ", ".join(f"{name} {ms:.1f}" for name, ms in summary.latency_ms.items())
+    times = "once" if summary.outages == 1 else f"{summary.outages} times"
     rows = {
         "frames": f"{summary.frames}" + (f" of {expected}" if expected else ""),
         "dropped": f"{summary.driver_drops} by the driver, {summary.drops} by us",
+        "too old": f"{summary.too_old}, predicted only" if summary.too_old else "",
+        "source lost": f"{times}, and waited for" if summary.outages else "",
         "scan area": _area_in_words(pipeline.region),
         "sustained": f"{summary.fps:.1f} fps",
         "latency": f"{latency} ms",
         "engine": f"{summary.engine} {summary.precision} on {summary.device}",
         "tracks confirmed": f"{summary.tracks_confirmed}",
+        **extra,
         "files": f"{folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}",
     }
-    if summary.outages:
-        times = "once" if summary.outages == 1 else f"{summary.outages} times"
-        rows["source lost"] = f"{times}, and waited for"
     for name, value in rows.items():
-        print(f"{name:17} {value}")  # noqa: T201
+        if value:
+            print(f"{name:17} {value}")  # noqa: T201
 
 
 def _area_in_words(area_px: Region | None) -> str:

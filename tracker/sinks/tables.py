@@ -5,11 +5,24 @@ Every file is written line by line, so that what a power cut leaves behind is wh
 
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
-from veintrack.tracker.frame import Detection, FrameResult, Timings, Track, TrackStatus
+import numpy as np
+from numpy.typing import ArrayLike
+
+from veintrack.tracker.frame import (
+    Detection,
+    FrameResult,
+    Measurement,
+    Shape,
+    Timings,
+    Track,
+    TrackStatus,
+)
+from veintrack.tracker.ranking import SortBy, best_vein
 
 __all__ = ["CSV_COLUMNS", "CsvSink", "JsonlSink", "MotSink"]
 
@@ -19,6 +32,8 @@ CSV_COLUMNS = (
     "pulse_hz"
 )
 _BELIEVED = (TrackStatus.CONFIRMED, TrackStatus.COASTING)
+_MEASURED = tuple(field.name for field in fields(Measurement))
+_SHAPED = tuple(field.name for field in fields(Shape))
 
 
 class _Lines:
@@ -91,10 +106,22 @@ class JsonlSink(_Lines):
     """``tracks.jsonl``: an object per frame with times, detections and every track.
 
     While a source is lost there are objects between frames, with ``fresh`` false.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sort_by : str, optional
+        What the best track of each frame is named by; without it none is.
     """
+
+    def __init__(self, path: Path, sort_by: SortBy | None = None) -> None:
+        super().__init__(path)
+        self._sort_by = sort_by
 
     def write(self, result: FrameResult) -> None:
         frame, timings = result.frame, result.timings
+        best = None if self._sort_by is None else best_vein(result.tracks, self._sort_by)
         row = {
             "frame": frame.index,
             "fresh": result.fresh,
@@ -109,9 +136,11 @@ class JsonlSink(_Lines):
                 "since_ns": result.source.since_ns,
                 "reason": result.source.reason,
             },
+            "segmented": result.segmented,
             "picture": result.picture.value,
             "changes": list(result.changes),
             "scan_area_px": result.scan_area_px,
+            "probe_motion": _motion_fields(result),
             "age_ms": timings.age_ns * 1e-6,
             "ages_ms": {name: round(ms, 4) for name, ms in _ages_ms(timings).items()},
             "stage_ms": {
@@ -124,6 +153,7 @@ class JsonlSink(_Lines):
             },
             "detections": [_detection_fields(d) for d in result.detections],
             "tracks": [_track_fields(t, result.detections) for t in result.tracks],
+            "best": best.id if best else None,
         }
         self.lines([json.dumps(row)])
 
@@ -134,8 +164,9 @@ def _ages_ms(timings: Timings) -> dict[str, float]:
     return timings.ages_ms() | {"written": written_ns * 1e-6}
 
 
-def _rounded(values: Iterable[float], digits: int = 4) -> list[float]:
-    return [round(float(v), digits) for v in values]
+def _rounded(values: ArrayLike, digits: int = 4) -> list[Any]:
+    rounded: list[Any] = np.round(np.asarray(values, np.float64), digits).tolist()
+    return rounded
 
 
 def _detection_fields(found: Detection) -> dict[str, Any]:
@@ -147,35 +178,56 @@ def _detection_fields(found: Detection) -> dict[str, Any]:
         "angle_rad": round(found.angle_rad, 6),
         "score": round(found.score, 5),
         "box_px": _rounded(found.box_px, 3),
-        "contour_px": None
-        if found.contour_px is None
-        else [_rounded(xy, 2) for xy in found.contour_px],
+        "contour_px": None if found.contour_px is None else _rounded(found.contour_px, 2),
+    }
+
+
+def _motion_fields(result: FrameResult) -> dict[str, Any] | None:
+    """How the picture moved, at the centre of the scan area."""
+    motion = result.motion
+    if motion is None:
+        return None
+    height, width = result.frame.pixels.shape
+    x, y, width, height = result.scan_area_px or (0, 0, width, height)
+    centre = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
+    return {
+        "shift_px": _rounded(motion.displacement(centre)),
+        "noise_px2": round(motion.noise_px2, 6),
     }
 
 
 def _track_fields(track: Track, detections: tuple[Detection, ...]) -> dict[str, Any]:
-    m = track.measurement
     return {
         "id": track.id,
         "status": track.status.value,
+        "collapsed": track.collapsed,
         "centroid_px": _rounded(track.centroid_px),
         "velocity_px_s": _rounded(track.velocity_px_s),
         "covariance_px2": _rounded(track.covariance_px2.ravel(), 6),
+        "state_cov": None if track.state_cov is None else _rounded(track.state_cov.ravel(), 6),
         "box_px": _rounded(track.box_px, 3),
         "score": round(track.score, 5),
-        "detection": None if track.detection is None else _place(track.detection, detections),
-        "depth_mm": None if m is None else m.depth_mm,
-        "area_mm2": None if m is None else m.area_mm2,
-        "major_mm": None if m is None else m.major_mm,
-        "minor_mm": None if m is None else m.minor_mm,
-        "collapse": None if m is None else m.collapse,
-        "pulse_hz": None if m is None else m.pulse_hz,
+        "shape": _shape_fields(track.shape),
+        "detection": _places(track.detection, detections),
+        **{name: _value(getattr(track.measurement, name, None)) for name in _MEASURED},
     }
 
 
-def _place(wanted: Detection, detections: tuple[Detection, ...]) -> int:
-    """Index of a track's detection in the frame's list."""
-    return next(i for i, d in enumerate(detections) if d is wanted)
+def _value(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _shape_fields(shape: Shape | None) -> dict[str, float] | None:
+    return None if shape is None else {n: round(getattr(shape, n), 4) for n in _SHAPED}
+
+
+def _places(wanted: Detection | None, detections: tuple[Detection, ...]) -> int | list[int] | None:
+    """Index of what a track was found as in the frame's list; several if it was found in pieces."""
+    if wanted is None:
+        return None
+    found = wanted.parts_of or (wanted,)
+    places = [i for i, d in enumerate(detections) if any(d is one for one in found)]
+    return places[0] if len(places) == 1 else places or None
 
 
 class MotSink(_Lines):

@@ -8,6 +8,7 @@ from pathlib import Path
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
 from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame, SourceState, Spacing
+from veintrack.tracker.recording_names import find_recording
 from veintrack.tracker.sources.address import masked
 from veintrack.tracker.sources.base import LiveSource, Source, SourceInfo
 from veintrack.tracker.sources.scale import COARSEST_MM, FINEST_MM, is_plausible
@@ -25,6 +26,7 @@ READABLE = (
     f"demo; 0 or /dev/video0; a video file ({' '.join(_VIDEO)}); "
     f"a picture, a folder or a glob of pictures ({' '.join(IMAGE_SUFFIXES)}); "
     f"DICOM ({' '.join(_DICOM)}); a sequence metafile ({' '.join(_SEQUENCE)}); "
+    "a recording, or the folder of a run that has one; "
     f"{'://, '.join(_STREAMS)}://; igtl://host:port/device"
 )
 
@@ -46,8 +48,8 @@ def open_source(
     source : str or Path
         ``demo``, a capture device (``0``, ``/dev/video0``, ``/dev/v4l/by-id/...``), a video file,
         a picture, a folder or a glob pattern of pictures, a DICOM file, a sequence metafile
-        (``.mha``, ``.mhd``, ``.nrrd``), or the address of a stream (``rtsp://``, ``http://``,
-        ``igtl://host:18944/Device``).
+        (``.mha``, ``.mhd``, ``.nrrd``), the folder of a recording, or of a run that has one, or
+        the address of a stream (``rtsp://``, ``http://``, ``igtl://host:18944/Device``).
     spacing_mm : tuple of float, optional
         ``(row_mm, col_mm)``, millimetres per pixel, put into every frame in place of the source's.
     fps : float, optional
@@ -132,6 +134,10 @@ def _open_file(source: str | Path, fps: float | None, demo_frames: int) -> Sourc
     exists = _exists(path)
     if not exists and not any(c in text for c in "*?["):
         raise SourceNotFoundError(f"no such file: {source}")
+    if exists and find_recording(path):
+        from veintrack.tracker.sources.recording import open_recording
+
+        return open_recording(path, fps=fps)
     if not exists or path.is_dir() or suffix in IMAGE_SUFFIXES:
         from veintrack.tracker.sources.images import open_images
 
