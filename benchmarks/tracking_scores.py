@@ -37,6 +37,8 @@ class Result:
     ----------
     scenario, seed, masks, contestant : str, int, str, str
         Which it is.
+    frames : int
+        How many the run has.
     hota, id_f1, mota, recall : float
         As `veintrack evaluate tracking` defines them.
     switches, fragments : int
@@ -64,6 +66,7 @@ class Result:
     seed: int
     masks: str
     contestant: str
+    frames: int
     hota: float
     id_f1: float
     mota: float
@@ -103,6 +106,7 @@ def play(contestant: Contestant, run: Run) -> Result:
         run.seed,
         run.masks,
         contestant.name,
+        len(run.moments),
         **_figures(score),
         gaps=gaps,
         kept=kept,
@@ -177,8 +181,12 @@ def _pool(group: Sequence[Result]) -> dict[str, Any]:
 
 
 def _weighted(group: Iterable[Result], name: str, weight: str, *, square: bool = False) -> float:
-    """Mean over pairs, not over runs."""
-    parts = [(getattr(r, name), getattr(r, weight)) for r in group]
+    """Mean over pairs, each for the time of its frame.
+
+    What is wrong stays so for seconds: of two runs that last equally long, the one with more frames
+    tells no more.
+    """
+    parts = [(getattr(r, name), getattr(r, weight) / r.frames) for r in group]
     parts = [(v * v if square else v, w) for v, w in parts if w and np.isfinite(v)]
     total = sum(w for _, w in parts)
     return sum(v * w for v, w in parts) / total if total else float("nan")

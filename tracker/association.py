@@ -134,18 +134,33 @@ def associate(expected: Sequence[Expected], found: Sequence[Detection], gate: fl
     if not expected or not found:
         return Matches([], list(range(len(expected))), list(range(len(found))))
     distance2, det = _by_place([e.state for e in expected], [e.extra_px2 for e in expected], found)
-    allowed, apart2 = distance2 <= gate, None
-    taken = _only_pairs(allowed)
-    if taken is None:
-        apart2, unlike = _by_shape(expected, found)
-        # A square that levels off (Geman and McClure, 1987): vessels are pressed, pulsate and jump.
-        cost = distance2 + np.log(det) + _UNLIKE * unlike / (_UNLIKE + unlike)
-        taken = _assign(cost, allowed, gate)
+    taken = _only_pairs(distance2 <= gate)
+    if taken is not None and len(taken) == len(expected) == len(found):
+        return Matches([(t, _doubted(expected[t], found[d])) for t, d in taken.items()], [], [])
+    # Of two that are equally good the first is taken, so their order must not be that of the list.
+    order = sorted(range(len(found)), key=lambda d: _rank(found[d]))
+    matches = _weighed(
+        expected, [found[d] for d in order], distance2[:, order], det[:, order], gate
+    )
+    return matches._replace(free_detections=sorted(order[d] for d in matches.free_detections))
+
+
+def _rank(found: Detection) -> tuple[float, ...]:
+    """Tell detections apart by what they are; left and right come last."""
+    return -found.area_px2, *found.centroid_px[::-1].tolist()
+
+
+def _weighed(
+    expected: Sequence[Expected], found: Sequence[Detection], distance2: F64, det: F64, gate: float
+) -> Matches:
+    """Pair where there is a choice, or something is left over."""
+    allowed, (apart2, unlike) = distance2 <= gate, _by_shape(expected, found)
+    # A square that levels off (Geman and McClure, 1987): vessels are pressed, pulsate and jump.
+    cost = distance2 + np.log(det) + _UNLIKE * unlike / (_UNLIKE + unlike)
+    taken = _assign(cost, allowed, gate)
     seen = {t: _doubted(expected[t], found[d]) for t, d in taken.items()}
     if len(seen) == len(expected) == len(found):
         return Matches(list(seen.items()), [], [])
-    if apart2 is None:
-        apart2, _ = _by_shape(expected, found)
     used = set(taken.values())
     near = apart2 <= _NEAR
 

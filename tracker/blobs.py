@@ -14,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from veintrack.tracker import shape
 from veintrack.tracker.detect import axes_of, describe, moments_of
 from veintrack.tracker.frame import F64, Detection, Patch, Shape
 
@@ -52,9 +53,9 @@ class Place:
 
 def radius(place: Place, x_px: F64 | float, y_px: F64 | float) -> F64:
     """Distance from a vessel's centre in its own metric: 1 on the outline of its ellipse."""
-    shape = place.shape
-    least = max(_THINNEST * shape.major_px, 1e-3)
-    xx, yy, xy = moments_of(max(shape.major_px, least), max(shape.minor_px, least), shape.angle_rad)
+    form = place.shape
+    least = max(_THINNEST * form.major_px, 1e-3)
+    xx, yy, xy = moments_of(max(form.major_px, least), max(form.minor_px, least), form.angle_rad)
     dx, dy = x_px - place.xy_px[0], y_px - place.xy_px[1]
     # An ellipse's outline has the Mahalanobis distance 2 of its own second moments.
     square: F64 = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / (4 * (xx * yy - xy * xy))
@@ -89,12 +90,8 @@ def covered(place: Place, detection: Detection) -> float:
 
 
 def filling(detection: Detection) -> float:
-    """Which part of the ellipse with the same second moments is filled: 1 for an ellipse.
-
-    Two discs that touch fill 0.90 of theirs, two that are half a radius apart 0.74.
-    """
-    major, minor = detection.axes_px
-    return detection.area_px2 / max(math.pi / 4 * major * minor, 1e-9)
+    """Which part of the ellipse with the same second moments is filled: 1 for an ellipse."""
+    return shape.filling(detection.area_px2, *detection.axes_px)
 
 
 def cut(detection: Detection, places: Sequence[Place]) -> list[Part | None]:

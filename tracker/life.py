@@ -251,11 +251,14 @@ class Life:
         """Whether it was believed, and did not leave the scan area: it may be seen again."""
         return self.vitals is not None and (area_px is None or _inside(self.state, area_px))
 
-    def carry(self, motion: ProbeMotion) -> None:
-        """Let the places that it had move with the picture."""
-        self.seen_px = self.seen_px + motion.displacement(self.seen_px)
+    def carry_home(self, motion: ProbeMotion) -> None:
+        """Let the place that it had when it was whole move with the picture."""
         if self.home_px is not None:
             self.home_px = self.home_px + motion.displacement(self.home_px)
+
+    def carry_sighting(self, motion: ProbeMotion) -> None:
+        """Let the place where it was seen last move with the picture."""
+        self.seen_px = self.seen_px + motion.displacement(self.seen_px)
 
     def see_again(self, found: Detection) -> None:
         """Report what is seen of it, and learn nothing."""

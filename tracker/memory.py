@@ -21,7 +21,7 @@ class Memory:
     def carry(self, motion: ProbeMotion) -> None:
         """Let places move with the picture."""
         for _, life in self._kept:
-            life.seen_px = life.seen_px + motion.displacement(life.seen_px)
+            life.carry_sighting(motion)
 
     def forget(self, before_ns: int | None = None) -> None:
         """Forget what ended before a time, or all."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from veintrack.tracker import shape
-from veintrack.tracker.frame import F64, Region, Shape, Spacing, Track
+from veintrack.tracker.frame import F64, Detection, Region, Shape, Spacing, Track
 from veintrack.tracker.life import Life
 from veintrack.tracker.measure import measure
 from veintrack.tracker.tracksettings import TrackSettings
@@ -44,7 +44,7 @@ def report(
         return []
     shapes = [life.shape_after(life.unseen_s, settings) for life in lives]
     covs = np.array([life.state.cov for life in lives])[:, :2, :2]
-    covs = covs + systematic_px2(shapes, settings)
+    covs = covs + systematic_px2(shapes, [life.last for life in lives], settings)
     top_px = 0.0 if area_px is None else float(area_px[1])
     told = []
     for life, now, cov in zip(lives, shapes, covs, strict=True):
@@ -74,7 +74,9 @@ def report(
     return told
 
 
-def systematic_px2(shapes: Sequence[Shape], settings: TrackSettings) -> F64:
+def systematic_px2(
+    shapes: Sequence[Shape], seen: Sequence[Detection], settings: TrackSettings
+) -> F64:
     """Covariance of what is wrong with a centroid in every frame alike.
 
     A network draws a vessel's border a little off, and always the same way: no number of frames
@@ -84,8 +86,11 @@ def systematic_px2(shapes: Sequence[Shape], settings: TrackSettings) -> F64:
     ----------
     shapes : sequence of Shape
         Size and form of each vessel.
+    seen : sequence of Detection
+        What was last seen of each.
     settings : TrackSettings
-        `bias_px` in every direction, `bias_along` and `bias_across` in proportion to the axes.
+        `bias_px` in every direction; `bias_axes`, and `bias_ragged` for what its outline
+        lacks, in proportion to the axes.
 
     Returns
     -------
@@ -94,9 +99,10 @@ def systematic_px2(shapes: Sequence[Shape], settings: TrackSettings) -> F64:
     """
     floor = settings.bias_px**2
     covs = []
-    for each in shapes:
-        along = (settings.bias_along * each.major_px) ** 2
-        across = (settings.bias_across * each.minor_px) ** 2
+    for each, last in zip(shapes, seen, strict=True):
+        lack = shape.ragged(last.area_px2, *last.axes_px)
+        part2 = settings.bias_axes**2 + (settings.bias_ragged * lack) ** 2
+        along, across = part2 * each.major_px**2, part2 * each.minor_px**2
         mean, half = floor + (along + across) / 2, (along - across) / 2
         even, slant = half * math.cos(2 * each.angle_rad), half * math.sin(2 * each.angle_rad)
         covs.append((mean + even, slant, slant, mean - even))

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from veintrack.tracker.frame import Detection, Shape
 
-__all__ = ["Form", "birth", "box_at", "extents", "shape_of", "update"]
+__all__ = ["Form", "birth", "box_at", "extents", "filling", "ragged", "shape_of", "update"]
 
 _FLOOR = 0.02**2  # variance of a measured log area, however sharp its edge
 _UNKNOWN = 1e4  # variance of a log area of which nothing is known
+_FULL = 0.997  # of its ellipse, that a smooth outline of pixels fills
 _ROUND = 1e-3  # least minor axis, as a part of the major one, of which a logarithm is taken
 
 
@@ -95,6 +96,23 @@ def extents(major_px: float, minor_px: float, angle_rad: float) -> tuple[float, 
         math.hypot(major_px * cos, minor_px * sin),
         math.hypot(major_px * sin, minor_px * cos),
     )
+
+
+def filling(area_px2: float, major_px: float, minor_px: float) -> float:
+    """Which part of the ellipse with these full axes an area fills: 1 for an ellipse.
+
+    With the axes of the same second moments, two discs that touch fill 0.90 of theirs, two that
+    are half a radius apart 0.74.
+    """
+    return area_px2 / max(math.pi / 4 * major_px * minor_px, 1e-9)
+
+
+def ragged(area_px2: float, major_px: float, minor_px: float) -> float:
+    """Which part of its ellipse an outline lacks, 0 for a smooth one.
+
+    Vessels are ellipses, nearly: where an outline is none, something is missing or too much.
+    """
+    return max(0.0, _FULL - filling(area_px2, major_px, minor_px))
 
 
 def box_at(shape: Shape, x_px: float, y_px: float) -> tuple[float, float, float, float]:

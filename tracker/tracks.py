@@ -219,6 +219,8 @@ class VeinTracker:
                 life.vitals.add(self._time_ns, found, self._spacing_mm, self._top_px)
         squeezed = self._strain < -rules.squeezed
         for life in missed:
+            if self._probe is not None:
+                life.carry_sighting(self._probe.motion)
             life.miss(dt_s, rules, self._area_px, motion, squeezed=squeezed)
             if jumped:
                 life.status = TrackStatus.LOST
@@ -298,7 +300,7 @@ class VeinTracker:
             self._strain += float(motion.linear[1, 1])
             now = _Probe(motion, dt_s)
             for life in self._lives:
-                life.carry(motion)
+                life.carry_home(motion)
             self._memory.carry(motion)
         if now is not None and before is None:
             self._learn_velocity(now)

@@ -7,7 +7,7 @@ from veintrack.tracker.frame import Spacing
 
 __all__ = ["TrackSettings"]
 
-_MAY_BE_ZERO = ("bias_px", "bias_along", "bias_across")
+_MAY_BE_ZERO = ("bias_px", "bias_axes", "bias_ragged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class TrackSettings:
         degrees of freedom.
     noise_scale : float
         By how much the covariance of a detection's centroid is multiplied before it is used.
-    bias_px, bias_along, bias_across : float
+    bias_px, bias_axes, bias_ragged : float
         Standard deviation of what is wrong with the centroid in every frame alike, and so is not
-        averaged away: a part in px, a part of the major axis along it, and of the minor axis
-        along that. It is in the reported covariance only.
+        averaged away: in px; as a part of each axis, along it; and as a part of each axis for all
+        of its ellipse that the outline does not fill. It is in the reported covariance only.
     area_psd_s, form_psd_s : float
         How quickly the logarithm of a vessel's area, and its elongation, may change: variance
         gained in a second.
@@ -105,10 +105,10 @@ class TrackSettings:
     birth_score: float = 0.75
     sure_score: float = 0.93
     gate: float = 13.8
-    noise_scale: float = 1.0
-    bias_px: float = 0.3
-    bias_along: float = 0.02
-    bias_across: float = 0.02
+    noise_scale: float = 0.25
+    bias_px: float = 0.2
+    bias_axes: float = 0.008
+    bias_ragged: float = 1.25
     area_psd_s: float = 0.03
     form_psd_s: float = 0.06
     confirm_hits: int = 3

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.optimize import linear_sum_assignment
@@ -361,8 +361,16 @@ def described(matches: Matches) -> dict[int, tuple[float, ...]]:
     }
 
 
+_ROUND = Vessel(150.0, 120.0, 15.0, 12.0, 0.0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(scenes, st.floats(100, 500), st.integers(0, 999))
+@example(  # two tracks in one place, and one vessel in two like halves
+    [(_ROUND, 0.0, 0.0, False), (_ROUND, 0.0, 0.0, True), (_ROUND.moved(317.0, 0), 0.0, 0.0, True)],
+    467.0,
+    0,
+)
 def test_the_order_of_detections_does_not_matter(
     scene: list[tuple[Vessel, float, float, bool]], gap_at: float, seed: int
 ) -> None:

@@ -32,7 +32,7 @@ def test_the_noise_is_found_again(fitted: Fit) -> None:
     assert fitted.after.accel_psd_px2_s3 == pytest.approx(PSD, rel=0.35)
     assert fitted.after.noise_scale == pytest.approx(4, rel=0.15)
     after = fitted.after
-    assert after.bias_px**2 + (30 * after.bias_along) ** 2 == pytest.approx(1, rel=0.6)
+    assert after.bias_px**2 + (30 * after.bias_axes) ** 2 == pytest.approx(1, rel=0.6)
     assert fitted.sightings == 16 * 150
     assert fitted.left_out == 0
 

@@ -324,12 +324,12 @@ def test_a_track_says_when_it_holds_and_can_be_asked_for_later(motion: ProbeMoti
 
 
 def test_the_reported_covariance_holds_what_no_number_of_frames_averages_away() -> None:
-    rules = TrackSettings(bias_px=1.0, bias_along=0.05, bias_across=0.1)
+    rules = TrackSettings(bias_px=1.0, bias_axes=0.05, bias_ragged=0.0)
     scene = Scene(VeinTracker(rules))
     scene.show([[oval(300, 200)]] * 25)
     assert scene.only.state_cov is not None
     added = scene.only.covariance_px2 - scene.only.state_cov[:2, :2]
-    assert_allclose(added, np.diag([1 + 3.0**2, 1 + 4.0**2]), rtol=0.02, atol=1e-6)
+    assert_allclose(added, np.diag([1 + 3.0**2, 1 + 2.0**2]), rtol=0.02, atol=1e-6)
 
 
 def test_settings_mean_the_same_motion_in_mm_at_any_spacing() -> None:

@@ -43,8 +43,8 @@ class Noise:
     accel_psd_px2_s3: float
     noise_scale: float
     bias_px: float
-    bias_along: float
-    bias_across: float
+    bias_axes: float
+    bias_ragged: float
 
     @classmethod
     def of(cls, settings: TrackSettings) -> "Noise":
@@ -197,7 +197,7 @@ class _Said:
 
     @classmethod
     def of(cls, said: Replayed, noise: Noise) -> "_Said":
-        stated = said.stated(1.0, noise.bias_px, noise.bias_along, noise.bias_across)
+        stated = said.stated(1.0, noise.bias_px, noise.bias_axes, noise.bias_ragged)
         return cls(
             _log_likelihood(said, 1.0, stated),
             float(np.mean(nees_of(said.offset_px, stated) <= _INSIDE_95)),
@@ -221,7 +221,7 @@ def _fit_scales(said: Replayed, before: Noise) -> tuple[float, Sequence[float]]:
     Their logarithms are pulled towards what they were, with the weight of one sighting in all: of
     what is constant and what grows with the object, objects of one size do not tell which is which.
     """
-    was = (before.noise_scale, before.bias_px, before.bias_along, before.bias_across)
+    was = (before.noise_scale, before.bias_px, before.bias_axes, before.bias_ragged)
     start = np.log(np.maximum(was, _TINY))
 
     def cost(at: F64) -> float:

@@ -15,6 +15,7 @@ from veintrack.tracker.scoring.errors import nees_of
 from veintrack.tracker.scoring.matching import Scene, lay_together, match
 from veintrack.tracker.scoring.reading import lines_of_json, results_of, stacked
 from veintrack.tracker.scoring.rows import I64, Rows
+from veintrack.tracker.shape import ragged
 from veintrack.tracker.tracksettings import TrackSettings
 
 __all__ = ["Replayed", "Seen", "read_settings", "replay", "see"]
@@ -68,24 +69,25 @@ class Replayed:
         The filter's covariance.
     nis, innovation_log_det : ndarray of shape (N,)
         Normalised innovations squared, and the logarithm of their covariance's determinant.
-    along_px2, across_px2 : ndarray of shape (N, 2, 2)
-        Squared lengths of the major and minor axis, in their directions.
+    axes_px2, ragged_px2 : ndarray of shape (N, 2, 2)
+        Squared lengths of the axes, in their directions; and times the square of what the outline
+        lacks of its ellipse.
     """
 
     offset_px: F64
     cov_px2: F64
     nis: F64
     innovation_log_det: F64
-    along_px2: F64
-    across_px2: F64
+    axes_px2: F64
+    ragged_px2: F64
 
-    def stated(self, scale: float, bias_px: float, along: float, across: float) -> F64:
+    def stated(self, scale: float, bias_px: float, axes: float, ragged: float) -> F64:
         """Add what is wrong in every frame alike to the filter's covariances, scaled."""
         stated: F64 = (
             scale * self.cov_px2
             + bias_px**2 * np.eye(2)
-            + along**2 * self.along_px2
-            + across**2 * self.across_px2
+            + axes**2 * self.axes_px2
+            + ragged**2 * self.ragged_px2
         )
         return stated
 
@@ -159,6 +161,7 @@ def _read_detections(path: Path) -> tuple[Rows, F64, dict[int, tuple[F64, float]
         found = [one for *_, one in rows]
         axes = stacked([one["axes_px"] for one in found], 2, "axes_px")
         cov = stacked([one["covariance_px2"] for one in found], 4, "covariance_px2")
+        area_px2 = np.array([one["area_px2"] for one in found], float)
         detections = Rows(
             frame=np.array([frame for frame, *_ in rows], np.int64),
             id=np.arange(len(rows)),
@@ -166,19 +169,20 @@ def _read_detections(path: Path) -> tuple[Rows, F64, dict[int, tuple[F64, float]
             xy_px=np.array([one["centroid_px"] for one in found], float).reshape(-1, 2),
             box_px=stacked([one["box_px"] for one in found], 4, "box_px"),
             cov_px2=None if cov is None else cov.reshape(-1, 2, 2),
+            area_px2=area_px2,
             major_px=None if axes is None else axes[:, 0],
             minor_px=None if axes is None else axes[:, 1],
             all_frames=np.array([frame for frame, _ in frames], np.int64),
             all_time_s=np.array([time_s for _, time_s in frames], float),
         )
         angle_rad = np.array([one["angle_rad"] for one in found], float)
-        if found and not _are_usable(axes, cov, angle_rad):
+        if found and not _are_usable(axes, cov, np.stack([angle_rad, area_px2])):
             raise ValueError
         return detections, angle_rad, motion
     except (KeyError, TypeError, ValueError) as error:
         raise SourceUnreadableError(
             f"{path}: each detection must have centroid_px, covariance_px2 (positive definite), "
-            "axes_px, angle_rad and box_px"
+            "area_px2, axes_px, angle_rad and box_px"
         ) from error
 
 
@@ -189,11 +193,11 @@ def _read_motion(moved: dict[str, Any]) -> tuple[F64, float]:
     return shift_px, noise_px2
 
 
-def _are_usable(axes_px: F64 | None, cov_px2: F64 | None, angle_rad: F64) -> bool:
+def _are_usable(axes_px: F64 | None, cov_px2: F64 | None, others: F64) -> bool:
     """Whether all is known, and every covariance has an inverse."""
     if axes_px is None or cov_px2 is None:
         return False
-    known = bool(np.isfinite(np.column_stack([axes_px, cov_px2, angle_rad])).all())
+    known = bool(np.isfinite(np.column_stack([axes_px, cov_px2, others.T])).all())
     a, b, _, c = cov_px2.T
     return known and bool(((a > 0) & (a * c > b * b)).all())
 
@@ -297,13 +301,16 @@ def _replayed(seen: Seen, kept: list[tuple[int, Gaussian, Gaussian]], noise_px2:
     angle = seen.angle_rad[at]
     major = np.stack([np.cos(angle), np.sin(angle)], axis=1) * _column(tracks.major_px, row)
     minor = np.stack([-np.sin(angle), np.cos(angle)], axis=1) * _column(tracks.minor_px, row)
+    axes_px2 = major[:, :, None] * major[:, None] + minor[:, :, None] * minor[:, None]
+    sizes = (tracks.area_px2, tracks.major_px, tracks.minor_px)
+    lacking = list(map(ragged, *(_column(size, row).ravel().tolist() for size in sizes)))
     return Replayed(
         offset_px=post_px - seen.true_px[at],
         cov_px2=post_px2,
         nis=nees_of(tracks.xy_px[row] - prior_px, expected_px2),
         innovation_log_det=np.log(np.linalg.det(expected_px2)),
-        along_px2=major[:, :, None] * major[:, None],
-        across_px2=minor[:, :, None] * minor[:, None],
+        axes_px2=axes_px2,
+        ragged_px2=np.array(lacking).reshape(-1, 1, 1) ** 2 * axes_px2,
     )
 
 
