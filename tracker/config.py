@@ -125,6 +125,9 @@ class RunConfig:
             raise ValueError(f"sort_by must be one of {', '.join(sorts)}, got {self.sort_by!r}")
         if self.catheter_mm is not None and self.sort_by is None:
             raise ValueError("a catheter is compared with the best vein: add --sort-by diameter")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         positive = {
             "depth_mm": self.depth_mm,
             "max_age_ms": self.max_age_ms,
@@ -217,6 +220,7 @@ def _section(name: str, values: Any, kind: type[T]) -> T:
     if not isinstance(values, Mapping):
         raise ValueError(f"{name} must be a section of `setting: number` lines")
     _refuse_unknown(values, kind, f"{name} setting")
+    values = {key: value for key, value in values.items() if value is not None}  # as not named
     for key, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{name}: {key} must be a number, got {value!r}")

@@ -27,6 +27,8 @@ class DetectSettings:
 
     Attributes
     ----------
+    threshold : float or None
+        Probability from which a pixel belongs to a vessel, 0 to 1; None for the model's own.
     min_area_grid_px2 : float
         Smaller blobs are left out; in px² of the network's grid, where noise is the same size
         for every frame.
@@ -37,12 +39,15 @@ class DetectSettings:
         pixels err alike, so counting each alone would make the centroid look too certain.
     """
 
+    threshold: float | None = None
     min_area_grid_px2: float = 20.0
     noise_floor_px: float = 0.3
     edge_correlation_grid_px2: float = 16.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be between 0 and 1, got {self.threshold}")
+        for name in ("min_area_grid_px2", "noise_floor_px", "edge_correlation_grid_px2"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
@@ -234,7 +239,9 @@ def _centroid_covariance(
 def _trace(patch: Patch) -> F32:
     """Outline at the threshold, traced on a four times finer map, in frame px."""
     fine = cv2.resize(
-        np.pad(patch.probability, 1).astype(np.float32),
+        cv2.copyMakeBorder(
+            patch.probability.astype(np.float32), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+        ),
         None,
         fx=4,
         fy=4,

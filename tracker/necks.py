@@ -44,7 +44,8 @@ def apart(detection: Detection) -> tuple[Detection, ...]:
     if patch is None or filling(detection) >= _WHOLE:
         return (detection,)
     inside = (patch.probability >= patch.threshold).astype(np.uint8)
-    parts = _parts(np.pad(inside, 1))[1:-1, 1:-1]
+    rimmed = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    parts = _parts(np.asarray(rimmed, np.uint8))[1:-1, 1:-1]
     count = int(parts.max())
     if count < 2:
         return (detection,)

@@ -109,6 +109,8 @@ class Pipeline:
 
     Attributes
     ----------
+    detect : DetectSettings
+        What counts as a vessel; may be replaced between two results.
     newest_only : bool
         Whether frames that come while the network is busy are passed over; else all are processed.
 
@@ -132,6 +134,7 @@ class Pipeline:
         arrange: Callable[[Arrivals], Arrivals] = iter,
     ) -> None:
         self.settings = settings or PipelineSettings()
+        self.detect = self.settings.detect
         self._source, self._segmenter, self._tracker = source, segmenter, tracker
         if isinstance(self.settings.crop, tuple):  # a crop that cannot fit is told at once
             fit(source.info.shape_px, segmenter.input_shape, self.settings.crop)
@@ -170,6 +173,17 @@ class Pipeline:
     def too_old(self) -> int:
         """Frames whose tracks were predicted, as they were too old to be segmented."""
         return self._limit.refused
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a pixel belongs to a vessel."""
+        own = self.detect.threshold
+        return self._segmenter.threshold if own is None else own
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopping
 
     @property
     def region(self) -> Region | None:
@@ -321,8 +335,8 @@ class Pipeline:
             detections = detect(
                 probability,
                 grid,
-                self._segmenter.threshold,
-                self.settings.detect,
+                self.threshold,
+                self.detect,
                 contours=self.settings.contours,
             )
         t2 = time.perf_counter_ns()

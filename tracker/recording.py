@@ -92,6 +92,8 @@ class Recorder:
     ----------
     folder : Path
         Of the run. The recording lies in a folder of its own in it, which is made.
+    name : str
+        Of that folder.
     settings : RecordSettings
         What is kept.
     manifest : mapping
@@ -128,12 +130,13 @@ class Recorder:
         settings: RecordSettings,
         manifest: Mapping[str, Any],
         *,
+        name: str = FOLDER,
         region: Region | None = None,
         patient: bool,
         driver_drops: Callable[[], int] = lambda: 0,
         due_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self._folder, self._manifest = folder / FOLDER, dict(manifest)
+        self._folder, self._manifest = folder / name, dict(manifest)
         self._settings, self._patient = settings, patient
         self._driver_drops, self._due_s = driver_drops, due_s
         self.lost = self.left_out = self.unwritten = 0

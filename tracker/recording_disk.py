@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from veintrack.errors import OutputError
-from veintrack.tracker.recording_names import FOLDER, MANIFEST
+from veintrack.tracker.recording_names import MANIFEST
 
 __all__ = ["DiskFile", "sync_file", "sync_folder", "write_manifest"]
 
@@ -107,5 +107,5 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        where = f"{FOLDER}/{MANIFEST}"
+        where = f"{folder.name}/{MANIFEST}"
         raise OutputError(f"cannot write {where}: {error.strerror or error}") from error

@@ -13,6 +13,8 @@ __all__ = [
     "files_of",
     "find_recording",
     "part_name",
+    "recording_name",
+    "recordings_in",
 ]
 
 FOLDER = "recording"  # in the folder of a run
@@ -30,10 +32,27 @@ def part_name(number: int) -> str:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """List the files of the recording in the folder of a run."""
-    own = folder / FOLDER
-    names = [own / name for name in (MANIFEST, FRAMES, TRACKED, TRACKS)]
-    return [*filter(Path.is_file, names), *sorted(own.glob(_PARTS))]
+    """List the files of the recordings in the folder of a run."""
+    names = (MANIFEST, FRAMES, TRACKED, TRACKS)
+    found = []
+    for own in recordings_in(folder):
+        found += [*filter(Path.is_file, (own / name for name in names)), *sorted(own.glob(_PARTS))]
+    return found
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """List the folders of recordings in that of a run, in the order of their making."""
+    found = {
+        int(path.name[len(FOLDER) + 1 :] or 1): path
+        for path in folder.glob(f"{FOLDER}*")
+        if path.name == FOLDER or path.name[len(FOLDER) + 1 :].isdecimal()
+    }
+    return [found[number] for number in sorted(found)]
+
+
+def recording_name(number: int) -> str:
+    """Name the folder of a run's recording, from 1."""
+    return FOLDER if number == 1 else f"{FOLDER}-{number}"
 
 
 def find_recording(path: Path) -> Path | None:

@@ -1,11 +1,14 @@
 """A source whose frames are recorded as they come, whoever takes them and however late."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import Frame, SourceState
-from veintrack.tracker.recording import Recorder
 from veintrack.tracker.sources.base import Source, SourceInfo
+
+if TYPE_CHECKING:  # on use: a run that records nothing needs no file library
+    from veintrack.tracker.recording import Recorder
 
 __all__ = ["Tap"]
 
@@ -29,7 +32,7 @@ class Tap(Closing):
     Attributes
     ----------
     recorder : Recorder or None
-        To be set before iteration. None records nothing.
+        May be set at any time. None records nothing.
     """
 
     def __init__(
@@ -72,8 +75,9 @@ class Tap(Closing):
         yield from map(self._recorded, frames)
 
     def _recorded(self, frame: Frame) -> Frame:
-        if self.recorder is not None:
-            self.recorder.put(frame)
+        recorder = self.recorder  # another thread may set it meanwhile
+        if recorder is not None:
+            recorder.put(frame)
         return frame
 
     def _look(self, frames: Iterator[Frame]) -> list[Frame]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from veintrack.errors import BackendMissingError, OutputError
+from veintrack.tracker.controls import Controls, ControlState
 from veintrack.tracker.frame import Frame, FrameResult, Timings
 from veintrack.tracker.sinks.window import has_screen, open_window
 
@@ -34,8 +35,12 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
         time.sleep(0.01)
 
 
+def controls(stop: Callable[[], None] = lambda: None) -> Controls:
+    return Controls(stop, ControlState(live=False, threshold=0.5))
+
+
 def test_the_window_shows_the_newest_result() -> None:
-    window = open_window(stop=lambda: None)
+    window = open_window(controls())
     for i in range(20):
         window.put(grey(5 * i, i))
 
@@ -53,7 +58,7 @@ def test_the_window_shows_the_newest_result() -> None:
 @pytest.mark.parametrize("key", ["K_q", "K_ESCAPE", None])
 def test_closing_the_window_ends_the_run(key: str | None) -> None:
     stopped = threading.Event()
-    window = open_window(stop=stopped.set)
+    window = open_window(controls(stopped.set))
     event = (
         pygame.event.Event(pygame.KEYDOWN, key=getattr(pygame, key))
         if key
@@ -68,20 +73,20 @@ def test_without_a_screen_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatc
     for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(OutputError, match="no screen for a window: use --view none"):
-        open_window(stop=lambda: None)
+        open_window(controls())
     assert not has_screen({})
 
 
 def test_a_screen_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
     with pytest.raises(OutputError, match=r"the window does not open: .*; use --view none"):
-        open_window(stop=lambda: None)
+        open_window(controls())
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(BackendMissingError, match=r"veintrack\[window\]"):
-        open_window(stop=lambda: None)
+        open_window(controls())
 
 
 def test_closing_a_window_that_hangs_takes_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +98,7 @@ def test_closing_a_window_that_hangs_takes_a_moment_only(monkeypatch: pytest.Mon
         screen_is_back.wait(20)
         return []
 
-    window = open_window(stop=lambda: None)
+    window = open_window(controls())
     monkeypatch.setattr(pygame.event, "get", hang)
     assert looked.wait(5)
     begun_s = time.monotonic()

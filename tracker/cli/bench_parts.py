@@ -169,6 +169,7 @@ def open_views(names: Sequence[str], stop: Callable[[], None]) -> "list[View]":
     """Open the window if it is among the sinks."""
     if "window" not in names:
         return []
+    from veintrack.tracker.controls import Controls, ControlState
     from veintrack.tracker.sinks.window import open_window
 
-    return [open_window(stop)]
+    return [open_window(Controls(stop, ControlState(live=False, threshold=0.5)))]

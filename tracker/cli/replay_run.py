@@ -77,6 +77,11 @@ class Replay:
             raise SourceUnreadableError(f"{folder}: no frame of it was tracked")
         if verify and not (folder / TRACKS).is_file():
             raise SourceUnreadableError(f"{folder} holds no {TRACKS} to verify against")
+        if verify and self._manifest.get("began_late"):
+            raise ValueError(
+                f"{folder} began while its run was going on: its tracks depend on what came "
+                "before, and cannot be verified"
+            )
         self._pace, self._seek_s, self._all, self._verifies = pace, seek_s, all_frames, verify
         self._keeps_crop, self._keeps_model = "crop" not in given, "model" not in given
         of_file = "realtime" if pace == "realtime" else "asap"

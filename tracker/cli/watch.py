@@ -1,51 +1,41 @@
 """The main job: open everything, run the pipeline, write the results, say how it went."""
 
-import json
 import math
 import sys
-import time
-from array import array
-from contextlib import ExitStack, suppress
-from dataclasses import replace
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
 from veintrack._version import __version__
 from veintrack.errors import OutputError, VeintrackError
 from veintrack.tracker.cli.best import BestVein
+from veintrack.tracker.cli.outcome import Outcome, report, summarise
 from veintrack.tracker.cli.progress import Progress
+from veintrack.tracker.cli.recorded import Recordings
 from veintrack.tracker.cli.saying import as_line, let_speak
 from veintrack.tracker.cli.stopping import Stop, stops_on_signal
+from veintrack.tracker.cli.views import Outlet, View, open_views
 from veintrack.tracker.config import RunConfig
-from veintrack.tracker.frame import STREAMING, FrameResult, Region, SourceState
+from veintrack.tracker.controls import Controls, ControlState
 from veintrack.tracker.overlay import NOTICE
 from veintrack.tracker.pipeline import Pipeline, PipelineSettings, slots_for
 from veintrack.tracker.profile_files import read_profile
 from veintrack.tracker.profiles import ScannerProfile, check_profile
 from veintrack.tracker.ruler import spacing_for_depth
-from veintrack.tracker.runfolder import (
-    Summary,
-    clock_anchor,
-    percentiles_ms,
-    prepare,
-    run_record,
-    write_record,
-)
-from veintrack.tracker.segment import Segmenter, load_segmenter
-from veintrack.tracker.sinks.base import Sink, SinkThread
+from veintrack.tracker.runfolder import clock_anchor, prepare, run_record, write_record
+from veintrack.tracker.segment import load_segmenter
+from veintrack.tracker.sinks.base import Sink, SinkThread, problems_of
 from veintrack.tracker.sinks.tables import CsvSink, JsonlSink, MotSink
-from veintrack.tracker.sinks.window import WindowView, has_screen, open_window
 from veintrack.tracker.sources import open_source
 from veintrack.tracker.sources.base import Source
 from veintrack.tracker.survey import survey
 from veintrack.tracker.tracks import VeinTracker
 
-if TYPE_CHECKING:  # on use: without --record the file library is not needed
-    from veintrack.tracker.cli.recorded import Recording
+if TYPE_CHECKING:
     from veintrack.tracker.cli.replay_run import Replay
 
 __all__ = ["watch"]
@@ -93,29 +83,32 @@ def watch(
         )
         tracker = VeinTracker(config.track)
         settings = _pipeline_settings(config)
-        recording = _recording_of(source, config)
-        source = recording.source if recording else source
+        recordings = Recordings(config, source)
+        source = recordings.source
         line = replay.line if replay else Pipeline
         pipeline = line(source, segmenter, tracker, settings)
-        for note in replay.notes(segmenter) if replay else ():
-            console.print(f"  {note}")
-        views = _open_views(config, pipeline)
-        for view in views:
-            stack.callback(view.close)
+        notes = replay.notes(segmenter) if replay else []
+        began = ControlState(source.info.live, pipeline.threshold, recording=config.record)
+        controls = Controls(pipeline.stop, began)
+        views = open_views(config, controls, source.info)
+        stack.callback(_close, views)
         stop = stack.enter_context(stops_on_signal(pipeline.stop))
         folder = prepare(
             config.output, overwrite=config.overwrite, video=config.video, source=config.source
         )
+        controls.folder = folder
+        for note in (*notes, *(view.said for view in views if view.said)):
+            console.print(f"  {note}")
         anchor = clock_anchor()
         record = run_record(config, source.info, segmenter, anchor)
         write_record(folder, record)
-        if recording:
-            recording.begin(folder, record, pipeline, stop)
-            console.print(f"  {recording.said}")
-        outcome = _track(pipeline, source, config, folder, views, console, stop, recording)
+        run = _Run(pipeline, recordings, record, folder, stop)
+        if config.record:
+            console.print(f"  {run.record(on=True)}")
+        outcome = _track(run, source, config, folder, views, controls, console, stop)
         if replay and not stop.asked:
             outcome.problems += replay.judge(folder)
-        summary = _summarise(outcome, pipeline, source, segmenter, tracker, folder, recording)
+        summary = summarise(outcome, pipeline, source, segmenter, tracker, folder, recordings)
         interrupted = stop.asked
         record = run_record(
             config,
@@ -134,10 +127,10 @@ def watch(
 
     extra = {
         "best vein": outcome.best.in_words(),
-        "recorded": recording.in_words if recording else "",
+        "recorded": recordings.in_words,
         "verified": replay.verdict.said if replay and replay.verdict else "",
     }
-    _report(summary, source, pipeline, extra, folder, console, as_json=as_json)
+    report(summary, source, pipeline, extra, folder, console, as_json=as_json)
     for problem in outcome.problems:
         print(f"veintrack: {as_line(problem)}", file=sys.stderr)  # noqa: T201
     if interrupted:
@@ -151,57 +144,6 @@ def _tell(source: Source, console: Console) -> None:
     assumed = "assumed" in info.times_from and info.times_from not in info.notes
     for note in (*info.notes, *((info.times_from,) if assumed else ())):
         console.print(f"  {note}")
-
-
-def _recording_of(source: Source, config: RunConfig) -> "Recording | None":
-    if not config.record:
-        return None
-    from veintrack.tracker.cli.recorded import Recording
-
-    return Recording(config, source)
-
-
-class _Outcome:
-    """How the loop went, filled in while it runs."""
-
-    def __init__(self, best: BestVein) -> None:
-        self.best = best
-        self.ages_ns = array("q")  # 8 bytes a frame, so that days fit
-        self.begun_ns = time.monotonic_ns()
-        self.done_ns = self.begun_ns
-        self.ended = "done"
-        self.problems: list[str] = []
-        self.outages: list[dict[str, Any]] = []
-        self._told = STREAMING
-
-    def count(self, result: FrameResult) -> None:
-        """Take in one result."""
-        state = STREAMING if result.fresh else result.source
-        if state.since_ns != self._told.since_ns:
-            self._end_outage(result.time_ns)
-            if not result.fresh:
-                self.outages.append(_outage(state))
-            self._told = state
-        if not result.fresh:
-            return
-        if not self.ages_ns:
-            self.begun_ns = result.timings.done_ns - result.timings.age_ns
-        self.ages_ns.append(result.timings.age_ns)
-        self.best.show(result)
-        self.done_ns = result.timings.done_ns
-
-    def end(self) -> None:
-        """Close what is still open: an outage that lasts."""
-        self._end_outage(time.monotonic_ns())
-
-    def _end_outage(self, now_ns: int) -> None:
-        if not self._told.since_ns:
-            return
-        self.outages[-1]["duration_s"] = round((now_ns - self._told.since_ns) * 1e-9, 3)
-
-
-def _outage(state: SourceState) -> dict[str, Any]:
-    return {"state": state.signal.value, "reason": as_line(state.reason), "duration_s": 0.0}
 
 
 def _open(config: RunConfig) -> Source:
@@ -258,16 +200,6 @@ def _pipeline_settings(config: RunConfig) -> PipelineSettings:
     )
 
 
-def _open_views(config: RunConfig, pipeline: Pipeline) -> list[WindowView]:
-    """Open the window if it is asked for, or, for ``auto``, if that is possible."""
-    if config.view == "window":
-        return [open_window(pipeline.stop)]
-    if config.view == "auto" and has_screen() and find_spec("pygame"):
-        with suppress(OutputError):  # a screen that is named but refuses: nobody insisted on it
-            return [open_window(pipeline.stop)]
-    return []
-
-
 def _open_sinks(config: RunConfig, folder: Path, stop: Stop, *, patient: bool) -> list[SinkThread]:
     sinks: list[Sink] = [
         CsvSink(folder / "tracks.csv"),
@@ -283,23 +215,56 @@ def _open_sinks(config: RunConfig, folder: Path, stop: Stop, *, patient: bool) -
     ]
 
 
+def _close(views: Sequence[View]) -> None:
+    for view in views:
+        view.close()
+
+
+class _Run:
+    """A run, as somebody at a view may change it."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        recordings: Recordings,
+        facts: Mapping[str, Any],
+        folder: Path,
+        stop: Stop,
+    ) -> None:
+        self.pipeline, self.recordings = pipeline, recordings
+        self._facts, self._folder, self._stop = facts, folder, stop
+
+    @property
+    def stopping(self) -> bool:
+        return self.pipeline.stopping
+
+    def look_from(self, threshold: float) -> None:
+        self.pipeline.detect = replace(self.pipeline.detect, threshold=threshold)
+
+    def record(self, on: bool) -> str:
+        if not on:
+            return self.recordings.finish()
+        then: dict[str, Any] = self._facts["configuration"]
+        facts = {**self._facts, "configuration": {**then, "detect": asdict(self.pipeline.detect)}}
+        self.recordings.begin(self._folder, facts, self.pipeline, self._stop)
+        return self.recordings.said
+
+
 def _track(
-    pipeline: Pipeline,
+    run: _Run,
     source: Source,
     config: RunConfig,
     folder: Path,
-    views: list[WindowView],
+    views: Sequence[View],
+    controls: Controls,
     console: Console,
     stop: Stop,
-    recording: "Recording | None",
-) -> _Outcome:
+) -> Outcome:
     """Run the loop to its end, whatever that is, and close every sink and view."""
-    outcome = _Outcome(BestVein(config.sort_by, config.catheter_mm))
+    outcome = Outcome(BestVein(config.sort_by, config.catheter_mm))
+    pipeline, recordings = run.pipeline, run.recordings
     sinks = _open_sinks(config, folder, stop, patient=not pipeline.newest_only)
-    outlets: list[SinkThread | WindowView | Recording] = [*sinks, *views]
-    if recording:
-        sinks += recording.sinks
-        outlets += [*recording.sinks, recording]
+    outlets: list[Outlet] = [*sinks, *views, recordings]
     total = config.max_frames or source.info.frame_count
     try:
         with Progress(console, total) as progress:
@@ -308,105 +273,17 @@ def _track(
                     outlet.put(result)
                 outcome.count(result)
                 progress.show(result, pipeline.drops + source.driver_drops, pipeline.too_old)
+                controls.obey(run)
     except (VeintrackError, ValueError) as error:
         # The source or the engine failed, or a frame fits no more; what came before stands.
         outcome.ended = as_line(str(error))
         outcome.problems.append(outcome.ended)
     finally:
-        for sink in (*sinks, *([recording] if recording else ())):
-            sink.end()  # all at once: one that hangs takes no time from the others
+        recordings.end()  # all at once: one that hangs takes no time from the others
+        for sink in sinks:
+            sink.end()
         for outlet in reversed(outlets):
             outlet.close()
         outcome.end()
-    outcome.problems += _sink_problems(sinks) + (recording.problems() if recording else [])
+    outcome.problems += problems_of(sinks) + recordings.problems()
     return outcome
-
-
-def _sink_problems(sinks: list[SinkThread]) -> list[str]:
-    failed = [
-        f"{s.name} is incomplete: {getattr(s.error, 'strerror', None) or s.error}"
-        for s in sinks
-        if s.error
-    ]
-    late = [
-        f"{s.name} lacks {s.left_out} frames: writing was slower than the source"
-        for s in sinks
-        if s.left_out
-    ]
-    unwritten = [
-        f"{s.name} lacks the last {s.unwritten} frames: the run was stopped before their turn"
-        for s in sinks
-        if s.unwritten and not s.error
-    ]
-    return failed + late + unwritten
-
-
-def _summarise(
-    outcome: _Outcome,
-    pipeline: Pipeline,
-    source: Source,
-    segmenter: Segmenter,
-    tracker: VeinTracker,
-    folder: Path,
-    recording: "Recording | None",
-) -> Summary:
-    seconds = (outcome.done_ns - outcome.begun_ns) * 1e-9
-    frames = len(outcome.ages_ns)
-    return Summary(
-        frames=frames,
-        driver_drops=source.driver_drops,
-        drops=pipeline.drops,
-        fps=round(frames / seconds, 2) if seconds > 0 else 0.0,
-        latency_ms=percentiles_ms(np.array(outcome.ages_ns, np.int64)),
-        engine=segmenter.engine.name,
-        precision=segmenter.engine.precision,
-        device=segmenter.engine.device,
-        tracks_confirmed=tracker.confirmed_count,
-        output=str(folder),
-        outages=source.outages,  # it sees those during which no result came, too
-        too_old=pipeline.too_old,
-        best=outcome.best.as_dict(),
-        recorded=recording.facts if recording else None,
-    )
-
-
-def _report(
-    summary: Summary,
-    source: Source,
-    pipeline: Pipeline,
-    extra: dict[str, str],
-    folder: Path,
-    console: Console,
-    *,
-    as_json: bool,
-) -> None:
-    if as_json:
-        print(json.dumps(summary.as_dict()))  # noqa: T201
-    if console.quiet or as_json:
-        return
-    expected = source.info.frame_count
-    latency = ", ".join(f"{name} {ms:.1f}" for name, ms in summary.latency_ms.items())
-    times = "once" if summary.outages == 1 else f"{summary.outages} times"
-    rows = {
-        "frames": f"{summary.frames}" + (f" of {expected}" if expected else ""),
-        "dropped": f"{summary.driver_drops} by the driver, {summary.drops} by us",
-        "too old": f"{summary.too_old}, predicted only" if summary.too_old else "",
-        "source lost": f"{times}, and waited for" if summary.outages else "",
-        "scan area": _area_in_words(pipeline.region),
-        "sustained": f"{summary.fps:.1f} fps",
-        "latency": f"{latency} ms",
-        "engine": f"{summary.engine} {summary.precision} on {summary.device}",
-        "tracks confirmed": f"{summary.tracks_confirmed}",
-        **extra,
-        "files": f"{folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}",
-    }
-    for name, value in rows.items():
-        if value:
-            print(f"{name:17} {value}")  # noqa: T201
-
-
-def _area_in_words(area_px: Region | None) -> str:
-    if area_px is None:
-        return "no frame came"
-    x, y, width, height = area_px
-    return f"{width}x{height} px at ({x}, {y})"

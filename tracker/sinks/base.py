@@ -5,14 +5,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 from veintrack.errors import OutputError
 from veintrack.tracker.frame import FrameResult
 
-__all__ = ["Sink", "SinkThread"]
+__all__ = ["Sink", "SinkThread", "problems_of"]
 
 log = logging.getLogger(__name__)
 _GLANCE_S = 0.05  # how often, while something is waited for, the deadline is looked at
@@ -43,6 +43,8 @@ class SinkThread:
     ----------
     sink : Sink
         The sink; touched by this thread only, from now on.
+    name : str, optional
+        What a user calls it, if not by the sink's own name.
     capacity : int
         Results that may wait.
     patient : bool
@@ -66,11 +68,12 @@ class SinkThread:
         self,
         sink: Sink,
         *,
+        name: str | None = None,
         capacity: int = 64,
         patient: bool,
         due_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self.name = sink.name
+        self.name = name or sink.name
         self.left_out = self.unwritten = 0
         self.error: Exception | None = None
         self._sink, self._capacity, self._patient, self._due_s = sink, capacity, patient, due_s
@@ -155,3 +158,23 @@ class SinkThread:
                 self.error = error
                 log.warning("%s cannot be written any further: %s", self.name, error)
             log.debug("sink %s failed", self.name, exc_info=True)
+
+
+def problems_of(sinks: Sequence[SinkThread]) -> list[str]:
+    """Say what went wrong with closed sinks, a line for each kind and sink."""
+    failed = [
+        f"{s.name} is incomplete: {getattr(s.error, 'strerror', None) or s.error}"
+        for s in sinks
+        if s.error
+    ]
+    late = [
+        f"{s.name} lacks {s.left_out} frames: writing was slower than the source"
+        for s in sinks
+        if s.left_out
+    ]
+    unwritten = [
+        f"{s.name} lacks the last {s.unwritten} frames: the run was stopped before their turn"
+        for s in sinks
+        if s.unwritten and not s.error
+    ]
+    return failed + late + unwritten

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 
 from veintrack.errors import BackendMissingError, OutputError
+from veintrack.tracker.controls import Controls
 from veintrack.tracker.frame import U8, FrameResult
 from veintrack.tracker.mailbox import Mailbox
 from veintrack.tracker.overlay import draw
@@ -29,8 +30,8 @@ def has_screen(environment: Mapping[str, str] = os.environ) -> bool:
     return any(environment.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
 
 
-def open_window(stop: Callable[[], None]) -> "WindowView":
-    """Open the window; `stop` is called when the user closes it, or presses q or Escape.
+def open_window(controls: Controls) -> "WindowView":
+    """Open the window; the run is stopped when the user closes it, or presses q or Escape.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def open_window(stop: Callable[[], None]) -> "WindowView":
         raise BackendMissingError(
             f'--view window needs {error.name}: pip install "veintrack[window]"'
         ) from error
-    return WindowView(pygame, stop)
+    return WindowView(pygame, controls.stop)
 
 
 def _age_ms(result: FrameResult) -> float:
@@ -70,6 +71,8 @@ class WindowView:
         self._opened.wait()
         if self.error is not None:
             raise OutputError(f"the window does not open: {self.error}; use --view none")
+
+    said = ""
 
     def put(self, result: FrameResult) -> None:
         """Hand over one result; an older one that was not shown yet is forgotten."""
