@@ -21,6 +21,7 @@ from veintrack.tracker.cli.build import build
 from veintrack.tracker.cli.diff import diff
 from veintrack.tracker.cli.doctor import doctor
 from veintrack.tracker.cli.evaluate import evaluate
+from veintrack.tracker.cli.export import export
 from veintrack.tracker.cli.profile import profile
 from veintrack.tracker.cli.replay import replay, with_options_of
 from veintrack.tracker.cli.saying import as_line
@@ -43,6 +44,7 @@ app.command("bench")(bench)
 app.command("build")(build)
 app.command("doctor")(doctor)
 app.command("diff")(diff)
+app.command("export")(export)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(profile, name="profile")
 
