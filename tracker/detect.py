@@ -247,8 +247,10 @@ def _trace(patch: Patch) -> F32:
         fy=4,
         interpolation=cv2.INTER_LINEAR,
     )
+    # Between a thin blob's pixels the finer map is lower than they are.
+    level = min(patch.threshold, float(fine.max()))
     found, _ = cv2.findContours(
-        (fine >= patch.threshold).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        (fine >= level).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
     # A quarter of a grid pixel is less than the outline's error, and saves most of its points.
     outline = cv2.approxPolyDP(max(found, key=cv2.contourArea), 1.0, closed=True)[:, 0, :]

@@ -1,12 +1,9 @@
 """Results drawn on the picture. State is told by line style as well as by colour."""
 
 import math
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from veintrack.tracker.frame import (
     F64,
@@ -18,12 +15,23 @@ from veintrack.tracker.frame import (
     Track,
     TrackStatus,
 )
+from veintrack.tracker.overlay_canvas import (
+    WARNING,
+    Box,
+    Canvas,
+    Colour,
+    canvas_of,
+    size_of,
+)
+from veintrack.tracker.overlay_labels import place_labels
+from veintrack.tracker.overlay_legend import draw_legend, draw_scale
+from veintrack.tracker.overlay_trails import Paths, draw_path
 
 __all__ = ["NOTICE", "draw", "label"]
 
 NOTICE = "Research use only. Not a medical device."
 # Okabe and Ito's palette, told apart without full colour vision; BGR. A track keeps its colour.
-_COLOURS = (
+_COLOURS: tuple[Colour, ...] = (
     (115, 158, 0),
     (0, 159, 230),
     (233, 180, 86),
@@ -32,19 +40,30 @@ _COLOURS = (
     (0, 94, 213),
     (178, 114, 0),
 )
-_LIGHT, _WARNING = (200, 200, 200), (0, 220, 255)
+_GREY = 170  # towards which the colour of what is not seen is mixed
+_WHITE: Colour = (255, 255, 255)
 _CHI2_95 = 5.991  # 95 % of chi-squared with two degrees of freedom
 _CERTAIN_SD = 2.0  # so far a likeness must be from undecided to be named
-_MIN_HEIGHT_PX = 480  # smaller frames are enlarged, or the labels would hide them
+_DRAWN = (TrackStatus.CONFIRMED, TrackStatus.COASTING)
+_TURN = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+_CIRCLE: F64 = np.column_stack([np.cos(_TURN), np.sin(_TURN)])
 
 
-def draw(result: FrameResult, area_px: Region | None = None, *, age_ms: float | None = None) -> U8:
+def draw(
+    result: FrameResult,
+    area_px: Region | None = None,
+    *,
+    age_ms: float | None = None,
+    trails: Paths | None = None,
+    legend: bool = False,
+) -> U8:
     """Draw a frame with its tracks.
 
-    Confirmed tracks have a solid outline, coasting ones a dashed ellipse where they are predicted,
-    dotted if they were pressed flat; each has its centroid, the 95 % ellipse of it, its identity
-    and, where known, its axes, and what it is like where that is certain. A picture that is not a
-    new, good one is darkened and says why.
+    Confirmed tracks have a solid outline in a colour of their own, coasting ones, paler, a dashed
+    ellipse where they are predicted, dotted if they were pressed flat; each has its centroid, the
+    95 % ellipse of it, its identity and, where known, its axes and depth, and what it is like
+    where that is certain. A picture that is not a new, good one is darkened and says why. While
+    the scan area is not known the picture is left out: it may name the patient.
 
     Parameters
     ----------
@@ -54,30 +73,51 @@ def draw(result: FrameResult, area_px: Region | None = None, *, age_ms: float | 
         ``(x, y, width, height)`` of the part of the frame to show; all of it by default.
     age_ms : float, optional
         Age of the frame, to be shown.
+    trails : mapping, optional
+        Where the vessels were, as :meth:`.Trails.follow` says.
+    legend : bool
+        Whether to say what the lines mean, and, where spacing is known, how long a mm is.
 
     Returns
     -------
     ndarray of shape (K H, K W, 3), uint8
         BGR; K is the whole number that makes the picture at least 480 px high.
     """
-    canvas = _canvas(result.frame.pixels, area_px)
-    trouble = _trouble(result)
+    canvas = canvas_of(result.frame.pixels, area_px, hidden=not result.scan_area_settled)
     if not result.fresh:
         np.copyto(canvas.pixels, canvas.pixels >> 1)
-    for track in result.tracks:
-        if track.status in (TrackStatus.CONFIRMED, TrackStatus.COASTING):
-            _draw_track(canvas, track)
+    tracks = [track for track in result.tracks if track.status in _DRAWN]
+    for track in tracks:
+        if trails and track.id in trails:
+            draw_path(canvas, trails[track.id], _colour(track))
+    for track in tracks:
+        _draw_track(canvas, track)
     age = "" if age_ms is None else f"  {age_ms:.0f} ms old"
-    _text(canvas, f"frame {result.frame.index}{age}", (8, 20), _LIGHT)
-    for row, line in enumerate(trouble):
-        _text(canvas, line, (8, 44 + 22 * row), _WARNING)
-    _text(canvas, NOTICE, (8, canvas.pixels.shape[0] - 10), _LIGHT)
+    taken = [canvas.write(f"frame {result.frame.index}{age}", (6, 20))]
+    for row, line in enumerate(_trouble(result)):
+        taken.append(canvas.write(line, (6, 44 + 22 * row), WARNING))
+    taken += _draw_foot(canvas, result, legend=legend)
+    _draw_labels(canvas, tracks, taken)
     return canvas.pixels
+
+
+def _draw_foot(canvas: Canvas, result: FrameResult, *, legend: bool) -> list[Box]:
+    """Write the notice and, if asked for, the legend and the scale; say where they are."""
+    bottom = canvas.size_px[1] - 10
+    taken = [canvas.write(NOTICE, (6, bottom))]
+    if not legend:
+        return taken
+    spacing_mm = result.frame.spacing_mm
+    if spacing_mm is not None:
+        taken += draw_scale(canvas, spacing_mm, bottom - 4)
+    return taken + draw_legend(canvas, bottom - 15)
 
 
 def _trouble(result: FrameResult) -> list[str]:
     """Say what keeps this from being a new, good picture."""
     lines = list(result.changes)
+    if not result.scan_area_settled:
+        lines.insert(0, "LOOKING FOR THE SCAN AREA (--crop names it)")
     if result.picture is not PictureState.GOOD:
         lines.insert(0, result.picture.value.upper())
     if not result.fresh:
@@ -86,49 +126,28 @@ def _trouble(result: FrameResult) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Canvas:
-    """A part of a frame, enlarged and in colour, to draw on."""
-
-    pixels: U8
-    zoom: int
-    origin_px: F64
-
-    def place(self, points_px: F64) -> F64:
-        """Map frame coordinates, shape (..., 2), to pixels of the canvas."""
-        mapped: F64 = (points_px - self.origin_px + 0.5) * self.zoom - 0.5
-        return mapped
+def _colour(track: Track) -> Colour:
+    """Colour of a track: its own, paler while it is not seen."""
+    blue, green, red = _COLOURS[(track.id - 1) % len(_COLOURS)]
+    if track.status is not TrackStatus.COASTING:
+        return blue, green, red
+    return (blue + _GREY) // 2, (green + _GREY) // 2, (red + _GREY) // 2
 
 
-def _canvas(pixels: U8, area_px: Region | None) -> _Canvas:
-    x, y, width, height = area_px or (0, 0, pixels.shape[1], pixels.shape[0])
-    part = pixels[y : y + height, x : x + width]
-    zoom = max(1, math.ceil(_MIN_HEIGHT_PX / height))
-    if zoom > 1:
-        size = (zoom * width, zoom * height)
-        part = cast("U8", cv2.resize(part, size, interpolation=cv2.INTER_CUBIC))
-    colour = cast("U8", cv2.cvtColor(part, cv2.COLOR_GRAY2BGR))
-    return _Canvas(colour, zoom, np.array([x, y], np.float64))
-
-
-def _draw_track(canvas: _Canvas, track: Track) -> None:
-    colour = _COLOURS[(track.id - 1) % len(_COLOURS)]
-    left, top = track.box_px[:2]
+def _draw_track(canvas: Canvas, track: Track) -> None:
+    colour = _colour(track)
     _draw_outline(canvas, track, colour)
     values, vectors = np.linalg.eigh(track.covariance_px2)
     spread = vectors * np.sqrt(np.maximum(values, 0) * _CHI2_95)
-    _line(canvas, track.centroid_px + _circle() @ spread.T, (255, 255, 255))
-    x, y = np.rint(canvas.place(track.centroid_px)).astype(int)
-    cv2.drawMarker(canvas.pixels, (int(x), int(y)), colour, cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
-    x, y = canvas.place(np.array([left, top])).astype(int)
-    _text(canvas, label(track), (int(x), max(int(y) - 6, 14)), colour)
+    canvas.line(track.centroid_px + _CIRCLE @ spread.T, _WHITE)
+    canvas.cross(track.centroid_px, colour)
 
 
-def _draw_outline(canvas: _Canvas, track: Track, colour: tuple[int, int, int]) -> None:
+def _draw_outline(canvas: Canvas, track: Track, colour: Colour) -> None:
     """Draw what was seen of a track, or the ellipse that is expected where nothing was."""
     seen = track.detection
     if seen is not None and seen.contour_px is not None:
-        _line(canvas, seen.contour_px.astype(np.float64), colour)
+        canvas.line(seen.contour_px.astype(np.float64), colour)
         return
     if seen is not None:
         ellipse = seen.centroid_px + _ellipse(seen.axes_px, seen.angle_rad)
@@ -138,9 +157,27 @@ def _draw_outline(canvas: _Canvas, track: Track, colour: tuple[int, int, int]) -
     else:
         ellipse = track.centroid_px + _ellipse(track.box_px[2:], 0.0)
     if track.collapsed:
-        _dots(canvas, ellipse[::2], colour)
+        canvas.dots(ellipse[::2], colour)
     else:
-        _line(canvas, ellipse, colour, dashed=seen is None)
+        canvas.line(ellipse, colour, dashed=seen is None)
+
+
+def _draw_labels(canvas: Canvas, tracks: Sequence[Track], taken: Sequence[Box]) -> None:
+    """Write each track's label where it hides no vessel, as far as there is room."""
+    texts = [label(track) for track in tracks]
+    vessels = [_box(canvas, track) for track in tracks]
+    sizes = [size_of(text) for text in texts]
+    boxes = place_labels(sizes, vessels, taken, canvas.size_px)
+    for track, text, box in zip(tracks, texts, boxes, strict=True):
+        canvas.write_below(text, box[:2], _colour(track))
+
+
+def _box(canvas: Canvas, track: Track) -> Box:
+    """Where a vessel is on the canvas."""
+    left, top, width, height = track.box_px
+    corners = np.array([[left, top], [left + width, top + height]])
+    (x0, y0), (x1, y1) = canvas.place(corners).astype(int).tolist()
+    return x0, y0, x1, y1
 
 
 def label(track: Track) -> str:
@@ -168,38 +205,5 @@ def _likeness(m: Measurement) -> str:
 def _ellipse(axes_px: tuple[float, float], angle_rad: float) -> F64:
     """Points of an ellipse about (0, 0), shape (64, 2), from its full axes and its direction."""
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
-    points: F64 = _circle() @ np.diag(axes_px) @ np.array([[cos, sin], [-sin, cos]]) / 2
+    points: F64 = _CIRCLE @ np.diag(axes_px) @ np.array([[cos, sin], [-sin, cos]]) / 2
     return points
-
-
-def _circle() -> F64:
-    turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    return np.column_stack([np.cos(turn), np.sin(turn)])
-
-
-def _line(
-    canvas: _Canvas, points_px: F64, colour: tuple[int, int, int], *, dashed: bool = False
-) -> None:
-    points = _fixed(canvas, points_px)
-    pieces = [points[k : k + 3] for k in range(0, len(points), 4)] if dashed else [points]
-    for piece in pieces:
-        cv2.polylines(canvas.pixels, [piece[:, None]], not dashed, colour, 1, cv2.LINE_AA, shift=4)
-
-
-def _dots(canvas: _Canvas, points_px: F64, colour: tuple[int, int, int]) -> None:
-    for x, y in _fixed(canvas, points_px).tolist():
-        cv2.circle(canvas.pixels, (x, y), 24, colour, cv2.FILLED, cv2.LINE_AA, shift=4)
-
-
-def _fixed(canvas: _Canvas, points_px: F64) -> NDArray[np.int32]:
-    """Map frame coordinates to sixteenths of the canvas's pixels, as OpenCV draws them."""
-    return np.rint(canvas.place(points_px) * 16).astype(np.int32)
-
-
-def _text(canvas: _Canvas, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-    x, y = max(2, min(at[0], canvas.pixels.shape[1] - width - 2)), at[1]
-    # A black rim keeps it readable on bright tissue. Not a thicker line: that is set wider.
-    rim = [((x + dx, y + dy), (0, 0, 0)) for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1))]
-    for place, ink in [*rim, ((x, y), colour)]:
-        cv2.putText(canvas.pixels, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)

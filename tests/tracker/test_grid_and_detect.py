@@ -237,3 +237,11 @@ def test_a_patch_without_a_vessel_is_refused() -> None:
 def test_negative_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"noise_floor_px must not be negative, got -1"):
         DetectSettings(noise_floor_px=-1)
+
+
+def test_a_line_of_pixels_that_barely_reach_the_threshold_has_an_outline() -> None:
+    probability = np.zeros((64, 64), np.float32)
+    probability[30, 5:60] = 0.51
+    (found,) = detect(probability, fit((480, 640), (64, 64)), 0.5, contours=True)
+    assert found.contour_px is not None
+    assert np.abs(found.contour_px.mean(axis=0) - found.centroid_px).max() < 30

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from veintrack.tracker.frame import U8, FrameResult
 from veintrack.tracker.overlay import draw
+from veintrack.tracker.overlay_trails import Trails
 
 __all__ = ["VideoSink"]
 
@@ -24,7 +25,7 @@ _HELD_FRAMES = 2  # second, and must be seen twice, each time at the first frame
 
 
 class VideoSink:
-    """Draws the scan area of each result and encodes it.
+    """Draws the scan area of each result, with trails, legend and scale, and encodes it.
 
     What lies outside the scan area may name the patient, and is not recorded. Therefore nothing is
     written while the scan area is a first guess; and what is encoded is held back for as long as a
@@ -46,6 +47,7 @@ class VideoSink:
         self._recent: deque[int] = deque(maxlen=1 + _HELD_FRAMES)  # times of the last frames
         self._first_ns = 0
         self._last_pts = self._dropped_pts = -1
+        self._trails = Trails()
         self._failed = False
 
     def write(self, result: FrameResult) -> None:
@@ -56,12 +58,13 @@ class VideoSink:
             raise
 
     def _write(self, result: FrameResult) -> None:
+        trails = self._trails.follow(result)
         if "layout changed" in result.changes:
             self._dropped_pts = self._last_pts  # what the encoder still keeps, too
             self._held.clear()
         if not result.scan_area_settled:
             return
-        picture = draw(result, result.scan_area_px)
+        picture = draw(result, result.scan_area_px, trails=trails, legend=True)
         if self._stream is None:
             self._first_ns = result.time_ns
             self._stream = self._open_stream(picture)
