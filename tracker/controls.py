@@ -30,6 +30,10 @@ class Run(Protocol):
         """Take what reaches this probability for vessel, from the next frame on."""
         ...
 
+    def hold(self, on: bool) -> None:
+        """Let the time of the source stand still, or go on."""
+        ...
+
     def record(self, on: bool) -> str:
         """Begin or end a recording, and say what was done, or why not."""
         ...
@@ -144,6 +148,11 @@ class Controls:
         """
         if self._threshold is None and self._record is None and not self._state.paused:
             return
+        run.hold(self._state.paused)
+        self._do(run)
+        run.hold(False)
+
+    def _do(self, run: Run) -> None:
         while True:
             with self._changed:
                 threshold, self._threshold = self._threshold, None

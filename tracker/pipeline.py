@@ -195,6 +195,10 @@ class Pipeline:
         if self._framing.searches:
             self._framing.show(ahead)
 
+    def hold(self, on: bool) -> None:
+        """Let the time of a file that comes in real time stand still, or go on."""
+        self._reader.hold(on)
+
     def stop(self) -> None:
         """End the iteration after the frame in work. Safe from any thread or signal handler."""
         self._stopping = True

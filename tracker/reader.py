@@ -52,7 +52,8 @@ class Reader:
         self._mailbox: Mailbox[Arrived] = Mailbox(
             capacity=1 if newest_only else _READ_AHEAD, newest_only=newest_only
         )
-        self._closing = threading.Event()
+        self._closing, self._going = threading.Event(), threading.Event()
+        self._going.set()
         self._thread = threading.Thread(target=self._read, name="veintrack-reader", daemon=True)
         self.cpu_ns = 0
 
@@ -77,20 +78,28 @@ class Reader:
         """
         return self._mailbox.take(timeout_s)
 
+    def hold(self, on: bool) -> None:
+        """Let the time of a file that is handed out in real time stand still, or go on."""
+        if on:
+            self._going.clear()
+        else:
+            self._going.set()
+
     def close(self) -> None:
         """End reading and close the source."""
         self._closing.set()
+        self._going.set()
         self._mailbox.close()
         self._source.close()
         self._thread.join(_JOIN_S)
 
     def _read(self) -> None:
-        take_turns = _pacer() if self._realtime else None
+        take_turns = _pacer(self._closing, self._going) if self._realtime else None
         asked_ns = time.perf_counter_ns()
         try:
             for frame in self._source:
                 read_ns = time.perf_counter_ns() - asked_ns
-                due = take_turns(frame, self._closing) if take_turns else frame
+                due = take_turns(frame) if take_turns else frame
                 arrived = Arrived(due, read_ns, time.perf_counter_ns())
                 self.cpu_ns = time.thread_time_ns()
                 if self._closing.is_set() or not self._mailbox.put(arrived):
@@ -102,14 +111,18 @@ class Reader:
             self._mailbox.close()
 
 
-def _pacer() -> Callable[[Frame, threading.Event], Frame]:
-    """Hand frames out at the times they were taken, counted from the first."""
+def _pacer(stopping: threading.Event, going: threading.Event) -> Callable[[Frame], Frame]:
+    """Hand frames out at the times they were taken, counted from the first, while time goes."""
     start_ns: int | None = None
 
-    def take_turns(frame: Frame, stopping: threading.Event) -> Frame:
+    def take_turns(frame: Frame) -> Frame:
         nonlocal start_ns
+        now_ns = time.monotonic_ns()
         if start_ns is None:
-            start_ns = time.monotonic_ns() - frame.capture_ns
+            start_ns = now_ns - frame.capture_ns
+        if not going.is_set():
+            going.wait()
+            start_ns += time.monotonic_ns() - now_ns
         due_ns = start_ns + frame.capture_ns
         stopping.wait(max(0, due_ns - time.monotonic_ns()) * 1e-9)
         return replace(frame, arrival_ns=due_ns)

@@ -24,8 +24,12 @@ class FakeRun:
 
     def __init__(self, refuses: str = "") -> None:
         self.done: list[str] = []
+        self.held: list[bool] = []
         self.stopping = False
         self._refuses = refuses
+
+    def hold(self, on: bool) -> None:
+        self.held.append(on)
 
     def look_from(self, threshold: float) -> None:
         self.done.append(f"from {threshold}")
@@ -111,6 +115,7 @@ def test_a_run_that_is_told_to_end_does_not_stand_still() -> None:
     controls.pause(True)
     told.stopping = True
     controls.obey(told)  # returns
+    assert told.held == [True, False]
 
 
 def test_a_live_source_is_not_made_to_wait() -> None:
@@ -203,3 +208,17 @@ def test_a_threshold_that_is_changed_counts_from_the_next_frames_on(
     lines = [json.loads(line) for line in (folder / "tracks.jsonl").read_text().splitlines()]
     areas_px2 = [line["detections"][0]["area_px2"] for line in lines]
     assert min(areas_px2[:30]) > max(areas_px2[40:])
+
+
+def test_frames_in_real_time_wait_while_a_run_stands_still(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rest(controls: Controls, _: FrameResult) -> None:
+        controls.pause(True)
+        threading.Timer(0.5, controls.pause, (False,)).start()
+
+    folder = watched(model_file, monkeypatch, {20: rest}, "--pace", "realtime")
+    frames = frames_of(str(folder))
+    assert (
+        len([index for index in frames if 20 < index <= 40]) >= 15
+    )  # fifteen would have passed by

@@ -55,6 +55,9 @@ class Run:
         self.threshold = 0.5
         self.recordings: list[bool] = []
 
+    def hold(self, on: bool) -> None:
+        """Nothing is handed out in real time."""
+
     def look_from(self, threshold: float) -> None:
         self.threshold = threshold
 

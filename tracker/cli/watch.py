@@ -238,6 +238,9 @@ class _Run:
     def stopping(self) -> bool:
         return self.pipeline.stopping
 
+    def hold(self, on: bool) -> None:
+        self.pipeline.hold(on)
+
     def look_from(self, threshold: float) -> None:
         self.pipeline.detect = replace(self.pipeline.detect, threshold=threshold)
 
