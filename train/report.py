@@ -1,8 +1,6 @@
 """The report of an evaluation: one HTML file that holds everything, figures too."""
 
-import base64
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veintrack.tracker.frame import F64, U8
+from veintrack.tracker.page import as_png, new_figure, page, table
 from veintrack.train.bootstrap import FEW_GROUPS, Estimate
 from veintrack.train.curves import calibrate, dice_by_threshold
 from veintrack.train.scores import FrameScores
@@ -217,38 +216,38 @@ def render_report(
     head = ("score", "all frames together", "mean of frames")
     parts = [
         f"<p class=notice>{escape(notice)}</p>",
-        _table(facts.items()),
+        table(facts.items()),
         "<h2>Scores</h2>",
-        _table(score_rows(summary), head),
+        table(score_rows(summary), head),
         *(f"<p>{escape(text)}</p>" for text in remarks(summary)),
     ]
     if summary.frames_with_vessel:
         parts += [
             *_curve_parts(levels, threshold, background_known=summary.marks_left_out is None),
             "<h2>Frames</h2>",
-            _image(_histogram(frames), "histogram of Dice over the frames with a vessel"),
+            as_png(_histogram(frames), "histogram of Dice over the frames with a vessel"),
         ]
     if examples:
         parts += [
             f"<p>{_legend(examples)}</p>",
-            _image(_gallery(examples), "best, median and worst frames with outlines"),
+            as_png(_gallery(examples), "best, median and worst frames with outlines"),
         ]
     parts += ["<details><summary>Every frame</summary>", _frame_table(frames), "</details>"]
-    return _PAGE.format(body="\n".join(parts))
+    return page("Evaluation of a segmentation", "\n".join(parts))
 
 
 def _curve_parts(levels: F64, threshold: float, *, background_known: bool) -> list[str]:
     if not background_known:
-        figure = _figure(5, 4.2)
+        figure = new_figure(5, 4.2)
         _draw_thresholds(figure.subplots(), levels, threshold)
-        return ["<h2>Threshold</h2>", _image(figure, "pooled Dice by threshold")]
-    figure = _figure(10, 4.2)
+        return ["<h2>Threshold</h2>", as_png(figure, "pooled Dice by threshold")]
+    figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     _draw_thresholds(left, levels, threshold)
     _draw_reliability(right, levels)
     return [
         "<h2>Threshold and calibration</h2>",
-        _image(figure, "pooled Dice by threshold; reliability diagram"),
+        as_png(figure, "pooled Dice by threshold; reliability diagram"),
         f"<p>Expected calibration error {calibrate(levels).error:.4f}, over all pixels. Nearly "
         "all are surely background, so it is small for any usable model; the curve says more.</p>",
     ]
@@ -261,24 +260,13 @@ def _legend(examples: Sequence[Example]) -> str:
     return legend
 
 
-def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        # Leading blanks set a row under the one before.
-        texts = (escape(c).replace("  ", "&emsp;") for c in cells)
-        return "<tr>" + "".join(f"<{tag}>{t}</{tag}>" for t in texts) + "</tr>"
-
-    lines = [line(head, "th")] if head else []
-    lines += [line(row, "td") for row in rows]
-    return "\n".join(["<table>", *lines, "</table>"])
-
-
 def _frame_table(frames: Sequence[FrameScores]) -> str:
     names = ("dice", "iou", "precision", "recall", "hd95_px", "surface_distance_px")
     rows = (
         [f.name, *(_number(getattr(f, n)) for n in names), *map(str, _vessels(f))] for f in frames
     )
     head = ("frame", "Dice", "IoU", "precision", "recall", "HD95, px", "surface, px")
-    return _table(rows, (*head, "vessels", "detected", "false"))
+    return table(rows, (*head, "vessels", "detected", "false"))
 
 
 def _vessels(frame: FrameScores) -> tuple[int, int, int]:
@@ -314,7 +302,7 @@ def _draw_reliability(axes: "Axes", levels: F64) -> None:
 
 
 def _histogram(frames: Sequence[FrameScores]) -> "Figure":
-    figure = _figure(10, 2.8)
+    figure = new_figure(10, 2.8)
     axes = figure.subplots()
     dice = [f.dice for f in frames if f.vessels and f.dice is not None]
     axes.hist(dice, bins=np.linspace(0, 1, 21).tolist(), color=_CURVE, edgecolor="white")
@@ -325,7 +313,7 @@ def _histogram(frames: Sequence[FrameScores]) -> "Figure":
 def _gallery(examples: Sequence[Example]) -> "Figure":
     columns = min(3, len(examples))
     rows = -(-len(examples) // columns)
-    figure = _figure(10, 3.5 * rows)
+    figure = new_figure(10, 3.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -344,39 +332,3 @@ def _outline(axes: "Axes", mask: Mask, colour: str, style: str) -> None:
     if mask.any() and not mask.all():  # otherwise there is no line to draw
         width = 2.0 if style == "dotted" else 1.4
         axes.contour(mask, levels=[0.5], colors=colour, linestyles=style, linewidths=width)
-
-
-def _figure(width_in: float, height_in: float) -> "Figure":
-    # Without pyplot there is no state to share and no window system to look for.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
-
-
-def _image(figure: "Figure", description: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>veintrack: evaluation of a segmentation</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-td, th {{ border-bottom: 1px solid #ddd; padding: .15em 1.5em .15em 0; text-align: left; }}
-img {{ max-width: 100%; }}
-.notice {{ font-weight: bold; }}
-</style>
-</head>
-<body>
-<h1>Evaluation of a segmentation</h1>
-{body}
-</body>
-</html>
-"""

@@ -24,6 +24,7 @@ from veintrack.tracker.cli.evaluate import evaluate
 from veintrack.tracker.cli.export import export
 from veintrack.tracker.cli.profile import profile
 from veintrack.tracker.cli.replay import replay, with_options_of
+from veintrack.tracker.cli.report import report
 from veintrack.tracker.cli.saying import as_line
 from veintrack.tracker.cli.stopping import raise_on_signal
 from veintrack.tracker.cli.train import train
@@ -45,6 +46,7 @@ app.command("build")(build)
 app.command("doctor")(doctor)
 app.command("diff")(diff)
 app.command("export")(export)
+app.command("report")(report)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(profile, name="profile")
 
