@@ -55,8 +55,9 @@ class Expected:
         Whether a blob may be shared with it. A track that was not confirmed yet may be a mere
         piece of the vessel that another track follows.
     settled : bool
-        Whether it was seen as a blob of its own for so long, a second or two, that it is no such
-        piece. One that was not shares a blob only where that narrows between the two.
+        Whether it was seen as a blob of its own for so much longer than as a part of one, a second
+        or two, that it is no such piece. One that was not shares a blob only where that narrows
+        between the two.
     """
 
     state: Gaussian
@@ -267,7 +268,7 @@ def _shared(
         owner = owners.get(d)
         if not inside or (owner is None and len(inside) == 1):
             continue
-        if owner is not None and expected[owner].believed:
+        if owner is not None and expected[owner].believed and near[owner, d]:
             inside.append(owner)
         groups[d] = sorted(inside)
     return groups

@@ -175,12 +175,16 @@ class Detection:
 
 
 class TrackStatus(str, Enum):
-    """The life of a track."""
+    """The life of a track.
+
+    The end may not be final: one that was confirmed, then lost, and is found again in its place
+    within the tracker's `remembered_s` (3 s by default) is confirmed again under its number.
+    """
 
     TENTATIVE = "tentative"  # seen, not yet often enough to be believed
     CONFIRMED = "confirmed"  # believed, and seen in this frame
     COASTING = "coasting"  # believed, not seen in this frame: predicted
-    LOST = "lost"  # given up; reported once, in the frame in which it ends
+    LOST = "lost"  # given up: reported once, in the frame in which it ends
 
     def __str__(self) -> str:
         return self.value
@@ -273,7 +277,8 @@ class Track:
     Attributes
     ----------
     id : int
-        Its identity, from 1, never used again within a tracker.
+        Its identity, from 1. No other vessel gets it; the same one may, after it was lost
+        (:class:`TrackStatus`).
     status : TrackStatus
         Tentative, confirmed, coasting or lost.
     centroid_px, velocity_px_s : ndarray of shape (2,), float64
@@ -281,7 +286,8 @@ class Track:
     covariance_px2 : ndarray of shape (2, 2), float64
         Uncertainty of `centroid_px`.
     box_px : tuple of float
-        ``(left, top, width, height)``; while coasting, the last seen one, moved along.
+        ``(left, top, width, height)`` of what was seen; while coasting, of its `shape`, as far as
+        that lies in the scan area.
     score : float
         Score of the last detection.
     detection : Detection or None
@@ -289,7 +295,8 @@ class Track:
     measurement : Measurement or None
         Its size in this frame; None while it is predicted.
     shape : Shape or None
-        Its size and form over the frames before; also while it is predicted.
+        Its size and form, smoothed over the frames in which it was seen; also while it is
+        predicted.
     collapsed : bool
         It coasts because it was pressed flat, and is expected to open again.
     time_ns : int
@@ -299,6 +306,9 @@ class Track:
         than its first block by what no number of frames averages away.
     accel_psd_px2_s3 : float
         How quickly the velocity may change: power spectral density of the acceleration.
+    fades_s : float or None
+        The velocity of what is hidden (pressed flat, covered, under a lifted probe) is expected to
+        fall to 1/e within this time; None where it is expected to stay as it is.
     """
 
     id: int
@@ -315,6 +325,7 @@ class Track:
     time_ns: int = 0
     state_cov: F64 | None = None
     accel_psd_px2_s3: float = 0.0
+    fades_s: float | None = None
 
     def at(self, time_ns: int) -> "Track":
         """Predict the track to a later time.
@@ -327,8 +338,8 @@ class Track:
         Returns
         -------
         Track
-            Moved on with its velocity, its covariance grown as in :mod:`veintrack.tracker.kalman`;
-            a confirmed one coasts, as nothing was seen of it then.
+            Moved on as :meth:`VeinTracker.coast` does, with its covariance grown; a confirmed one
+            coasts, as nothing was seen of it then. However late, it does not end.
 
         Raises
         ------
@@ -339,24 +350,31 @@ class Track:
             raise ValueError(f"time_ns must be at least {self.time_ns}, got {time_ns}")
         if time_ns == self.time_ns:
             return self
-        dt_s = (time_ns - self.time_ns) * 1e-9
+        from veintrack.tracker import kalman  # which needs this module
+
+        dt_s, psd = (time_ns - self.time_ns) * 1e-9, self.accel_psd_px2_s3
+        step = (
+            kalman.step(dt_s, psd)
+            if self.fades_s is None
+            else kalman.damped_step(dt_s, psd, self.fades_s)
+        )
         cov = np.zeros((4, 4)) if self.state_cov is None else self.state_cov
-        noise = self.accel_psd_px2_s3 * np.array([[dt_s**3 / 3, dt_s**2 / 2], [dt_s**2 / 2, dt_s]])
-        move = np.kron([[1.0, dt_s], [0.0, 1.0]], np.eye(2))
-        grown = move @ cov @ move.T + np.kron(noise, np.eye(2))
-        dx, dy = (self.velocity_px_s * dt_s).tolist()
+        now = kalman.Gaussian(np.concatenate([self.centroid_px, self.velocity_px_s]), cov)
+        (later,) = kalman.predict([now], step)
+        dx, dy = (later.position_px - self.centroid_px).tolist()
         left, top, width, height = self.box_px
         seen = self.status is TrackStatus.CONFIRMED
         return replace(
             self,
             status=TrackStatus.COASTING if seen else self.status,
-            centroid_px=self.centroid_px + self.velocity_px_s * dt_s,
-            covariance_px2=self.covariance_px2 + (grown - cov)[:2, :2],
+            centroid_px=later.mean[:2],
+            velocity_px_s=later.mean[2:],
+            covariance_px2=self.covariance_px2 + (later.cov - cov)[:2, :2],
             box_px=(left + dx, top + dy, width, height),
             detection=None,
             measurement=None,
             time_ns=time_ns,
-            state_cov=grown,
+            state_cov=later.cov,
         )
 
 

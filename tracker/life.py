@@ -60,7 +60,8 @@ class Life:
         For how long it was seen, less for how long it was not; at most `coast_s`. Hidden vessels
         use it up more slowly.
     alone_s : float
-        For how long it was seen as a blob of its own.
+        For how long it was seen as a blob of its own, less for how long in a blob with others or
+        in pieces: a track of a mere piece ends when the vessel has been whole for as long.
     missed_s : float
         Since when it is not seen, as far as the picture showed anything.
     held_s : float
@@ -117,7 +118,7 @@ class Life:
     @property
     def believed(self) -> bool:
         """Whether it is, or was, more than tentative."""
-        return self.status is not TrackStatus.TENTATIVE
+        return self.vitals is not None
 
     @property
     def unseen_s(self) -> float:
@@ -231,7 +232,7 @@ class Life:
         if not self.believed:
             self.evidence_s += dt_s * _weight(found, settings, area_px, motion)
         self.credit_s = min(self.credit_s + dt_s, settings.coast_s)
-        self.alone_s += 0.0 if found.parts_of else dt_s
+        self.alone_s = max(0.0, self.alone_s + (-dt_s if found.parts_of else dt_s))
         self.see_again(found)
         enough = self.hits >= settings.confirm_hits and self.evidence_s >= settings.confirm_s
         if self.believed or not enough:
@@ -245,11 +246,12 @@ class Life:
     ) -> None:
         """Go on, after it was lost, with what was found in its place."""
         self.status, self.credit_s = TrackStatus.COASTING, 0.0
+        self.state, self.home_px = state, None  # where it was before it was lost means nothing now
         self.see(found, state, dt_s, settings, None)
 
     def is_missed(self, area_px: Region | None) -> bool:
         """Whether it was believed, and did not leave the scan area: it may be seen again."""
-        return self.vitals is not None and (area_px is None or _inside(self.state, area_px))
+        return self.believed and (area_px is None or _inside(self.state, area_px))
 
     def carry_home(self, motion: ProbeMotion) -> None:
         """Let the place that it had when it was whole move with the picture."""
@@ -309,12 +311,14 @@ class Life:
 
     def hold(self, dt_s: float, settings: TrackSettings, area_px: Region | None) -> None:
         """Take in that the picture showed nothing at all."""
-        self.credit_s += self._cost(settings) * self.missed_s if self.believed else 0.0
-        self.seen_now = self.collapsed = self.covered = False
-        if self.believed:  # when the picture is back, it has all its time again
-            self.held_s, self.missed_s = self.held_s + dt_s, 0.0
-        else:
+        if not self.believed:
             self.missed_s += dt_s
+        else:
+            if not self.held_s:  # when the picture is back, it has all its time again, but once
+                self.credit_s += self._cost(settings) * self.missed_s
+                self.missed_s = 0.0
+            self.held_s += dt_s
+        self.seen_now = self.collapsed = self.covered = False
         self.judge(0.0, settings, area_px)
 
     def judge(self, later_s: float, settings: TrackSettings, area_px: Region | None) -> None:
@@ -332,6 +336,10 @@ class Life:
             self.status = TrackStatus.LOST
         elif self.believed:
             self.status = TrackStatus.COASTING
+
+    def end(self) -> None:
+        """Give it up."""
+        self.status, self.seen_now = TrackStatus.LOST, False
 
     def _cost(self, settings: TrackSettings) -> float:
         """Credit that a second unseen costs: all that there can be lasts the time of each rule."""

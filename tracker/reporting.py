@@ -32,7 +32,7 @@ def report(
     time_ns : int
         On the clock of the frames.
     settings : TrackSettings
-        What the uncertainty holds besides the filter's.
+        What the uncertainty holds besides the filter's, and how what is hidden moves.
     spacing_mm : tuple of float or None
         ``(row_mm, col_mm)``, for measurements.
     area_px : tuple of int or None
@@ -43,12 +43,14 @@ def report(
     if not lives:
         return []
     shapes = [life.shape_after(life.unseen_s, settings) for life in lives]
-    covs = np.array([life.state.cov for life in lives])[:, :2, :2]
-    covs = covs + systematic_px2(shapes, [life.last for life in lives], settings)
+    # Copies: what is told is its reader's own, even to write to.
+    means = np.array([life.state.mean for life in lives])
+    states = np.array([life.state.cov for life in lives])
+    covs = states[:, :2, :2] + systematic_px2(shapes, [life.last for life in lives], settings)
     top_px = 0.0 if area_px is None else float(area_px[1])
     told = []
-    for life, now, cov in zip(lives, shapes, covs, strict=True):
-        mean, seen, measurement = life.state.mean, None, None
+    for life, now, mean, state, cov in zip(lives, shapes, means, states, covs, strict=True):
+        seen, measurement = None, None
         if life.seen_now:
             seen = life.last
             signs = None if life.vitals is None else life.vitals.signs()
@@ -67,8 +69,9 @@ def report(
                 now,
                 life.collapsed,
                 time_ns,
-                life.state.cov,
+                state,
                 accel_psd_px2_s3,
+                settings.damped_s if life.waits else None,
             )
         )
     return told

@@ -27,14 +27,13 @@ from veintrack.tracker.life import Life, press_together
 from veintrack.tracker.memory import Memory
 from veintrack.tracker.necks import apart
 from veintrack.tracker.reporting import report
+from veintrack.tracker.soundness import check_picture, sound
 from veintrack.tracker.tracksettings import TrackSettings
 
 __all__ = ["TrackSettings", "VeinTracker"]
 
 _USUAL_STEPS = 3  # so many times the step before is no gap: some sources are slow
 _EMPTY = (PictureState.NO_CONTACT, PictureState.NO_SIGNAL)  # pictures that show no tissue
-_LEAST_NOISE_PX2 = 1e-4  # no centroid is known better, whatever a detection says of itself
-_MOST_CORRELATED = 0.999  # x and y of a centroid
 _PLACE = np.diag([1.0, 1.0, 0.0, 0.0])
 _LEAST_STEP_S = 2e-3  # a motion over less says nothing of a velocity
 
@@ -43,7 +42,12 @@ class VeinTracker:
     """Follows vessels from detections alone; usable without the rest of veintrack.
 
     Not thread safe: one tracker belongs to one thread. Its answers depend on nothing but its
-    settings and the updates it was given.
+    settings and the updates it was given; the arrays in them are the caller's own.
+
+    Parameters
+    ----------
+    settings : TrackSettings, optional
+        How vessels move, and when a track is believed and given up.
     """
 
     def __init__(self, settings: TrackSettings | None = None) -> None:
@@ -62,10 +66,6 @@ class VeinTracker:
     @property
     def _time_ns(self) -> int:
         return self._now_ns or 0
-
-    @property
-    def _top_px(self) -> float:
-        return 0.0 if self._area_px is None else float(self._area_px[1])
 
     @property
     def confirmed_count(self) -> int:
@@ -117,27 +117,34 @@ class VeinTracker:
         Raises
         ------
         ValueError
-            If a detection's covariance is not finite.
+            If a detection's covariance or size is not finite, or a picture can have no such spacing
+            or scan area.
         """
-        detections = [part for found in detections for part in apart(_sound(found))]
-        self._spacing_mm, self._area_px = spacing_mm, area_px
+        check_picture(spacing_mm, area_px)
+        detections = [part for found in detections for part in apart(sound(found))]
         elapsed_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
         if -self.settings.coast_s * 1e9 <= elapsed_ns < 0:
             return self._report(self._lives)
+        self._spacing_mm, self._area_px = spacing_mm, area_px
         ended = self._end_all() if elapsed_ns < 0 or self._is_gap(elapsed_ns) else []
-        self._now_ns = capture_ns
-        dt_s = max(elapsed_ns, 0) * 1e-9
+        step_ns = max(elapsed_ns, 0)
+        self._now_ns, self._step_ns = capture_ns, step_ns or self._step_ns
+        dt_s = step_ns * 1e-9
+        if jumped:
+            self._memory.forget()
         if picture in _EMPTY:
             self._hold(dt_s)
         elif picture is PictureState.FROZEN:
             self._look_again(detections, dt_s)
         else:
             self._predict(dt_s, None if jumped else motion)
-            self._look(detections, dt_s, jumped)
-        tracks = self._report([*ended, *self._lives])
-        self._drop_lost()
+            self._look(detections, dt_s)
         if jumped:
-            self._memory.forget()
+            for life in self._lives:
+                if not life.seen_now:
+                    life.end()
+        tracks = self._report([*ended, *self._lives])
+        self._drop_lost(remembered=not jumped)
         return tracks
 
     def coast(self, time_ns: int) -> list[Track]:
@@ -156,17 +163,16 @@ class VeinTracker:
         list of Track
             Every believed track, and those that end now; by id.
         """
-        dt_s = 0.0 if self._now_ns is None else max(0, time_ns - self._now_ns) * 1e-9
+        later_ns = 0 if self._now_ns is None else max(0, time_ns - self._now_ns)
+        dt_s = later_ns * 1e-9
         for life in self._lives:
             life.seen_now = False
             life.judge(dt_s, self.settings, self._area_px)
-        told = [life for life in self._lives if life.believed]
-        kept = [life.state for life in told]
-        for life, state in zip(told, self._moved(told, dt_s), strict=True):
-            life.state = state
-        tracks = self._report(told, time_ns)
-        for life, state in zip(told, kept, strict=True):
-            life.state = state
+        told = [life for life in self._lives if life.status is not TrackStatus.TENTATIVE]
+        moved = zip(told, self._moved(told, dt_s), strict=True)
+        tracks = self._report(
+            [replace(life, state=state) for life, state in moved], self._time_ns + later_ns
+        )
         self._drop_lost()
         return tracks
 
@@ -175,23 +181,23 @@ class VeinTracker:
 
         What is found behind a gap would be near some track by chance, as all have become vague.
         """
-        usual_ns, self._step_ns = self._step_ns, step_ns
-        return step_ns > max(self.settings.coast_s * 1e9, _USUAL_STEPS * usual_ns)
+        return step_ns > max(self.settings.coast_s * 1e9, _USUAL_STEPS * self._step_ns)
 
     def _end_all(self) -> list[Life]:
         ended, self._lives, self._probe = self._lives, [], None
         self._memory.forget()
         for life in ended:
-            life.status, life.seen_now = TrackStatus.LOST, False
+            life.end()
         return ended
 
-    def _drop_lost(self) -> None:
+    def _drop_lost(self, *, remembered: bool = True) -> None:
         lost = [life for life in self._lives if life.status is TrackStatus.LOST]
-        if lost:
-            self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
-            self._memory.keep(
-                (life for life in lost if life.is_missed(self._area_px)), self._time_ns
-            )
+        if not lost:
+            return
+        self._lives = [life for life in self._lives if life.status is not TrackStatus.LOST]
+        if remembered:
+            missed = (life for life in lost if life.is_missed(self._area_px))
+            self._memory.keep(missed, self._time_ns)
 
     def _hold(self, dt_s: float) -> None:
         """Let time pass in which nothing is seen."""
@@ -208,22 +214,21 @@ class VeinTracker:
         for life in missed:
             life.miss(dt_s, self.settings, self._area_px)
 
-    def _look(self, detections: Sequence[Detection], dt_s: float, jumped: bool) -> None:
+    def _look(self, detections: Sequence[Detection], dt_s: float) -> None:
         """Take in what is seen in a new picture."""
         rules = self.settings
         motion = None if self._probe is None else self._probe.at
         seen, missed, new = self._matched(detections, dt_s)
+        top_px = 0.0 if self._area_px is None else float(self._area_px[1])
         for (life, found), state in zip(seen, self._updated(seen), strict=True):
             self._confirmed += life.see(found, state, dt_s, rules, self._area_px, motion)
             if life.vitals is not None:
-                life.vitals.add(self._time_ns, found, self._spacing_mm, self._top_px)
+                life.vitals.add(self._time_ns, found, self._spacing_mm, top_px)
         squeezed = self._strain < -rules.squeezed
         for life in missed:
             if self._probe is not None:
                 life.carry_sighting(self._probe.motion)
             life.miss(dt_s, rules, self._area_px, motion, squeezed=squeezed)
-            if jumped:
-                life.status = TrackStatus.LOST
         self._memory.forget(self._time_ns - round(rules.remembered_s * 1e9))
         press_together(missed, self._lives, rules)
         for life in missed:
@@ -253,7 +258,8 @@ class VeinTracker:
         matches = associate(expected, detections, rules.gate)
         seen = [(self._lives[index], found) for index, found in matches.pairs]
         if doubted := [found for life, found in seen if life.doubts(found, rules)]:
-            detections = [d for d in detections if not any(_is_of(d, found) for found in doubted)]
+            others = [found for life, found in seen if not life.doubts(found, rules)]
+            detections = [d for d in detections if _is_any(d, others) or not _is_any(d, doubted)]
             matches = associate(expected, detections, rules.gate)
             seen = [(self._lives[index], found) for index, found in matches.pairs]
             seen = [(life, found) for life, found in seen if not life.doubts(found, rules)]
@@ -408,10 +414,12 @@ def _order(found: Detection) -> tuple[float, float, float]:
     return -found.area_px2, -found.score, float(found.centroid_px[1])
 
 
-def _is_of(detection: Detection, found: Detection) -> bool:
-    """Whether a detection is what a track was seen as, be it with another covariance, or of it."""
+def _is_any(detection: Detection, seen: Sequence[Detection]) -> bool:
+    """Whether a detection is what some track was seen as, with another covariance, or of that."""
     return any(
-        np.array_equal(part.centroid_px, detection.centroid_px) for part in (found, *found.parts_of)
+        np.array_equal(part.centroid_px, detection.centroid_px)
+        for found in seen
+        for part in (found, *found.parts_of)
     )
 
 
@@ -420,19 +428,3 @@ def _widened(state: Gaussian, extra_px2: float) -> Gaussian:
     if not extra_px2:
         return state
     return Gaussian(state.mean, state.cov + extra_px2 * _PLACE)
-
-
-def _sound(found: Detection) -> Detection:
-    """Make a detection's covariance fit for a filter: symmetric, and positive definite."""
-    (xx, xy), (yx, yy) = found.covariance_px2.tolist()
-    if not math.isfinite(xx + xy + yx + yy):
-        raise ValueError(
-            f"covariance_px2 of a detection must be finite, got {found.covariance_px2.tolist()}"
-        )
-    least, most = _LEAST_NOISE_PX2, _MOST_CORRELATED * math.sqrt(abs(xx * yy))
-    if xx >= least and yy >= least and xy == yx and abs(xy) <= most:
-        return found
-    xx, yy = max(xx, least), max(yy, least)
-    most = _MOST_CORRELATED * math.sqrt(xx * yy)
-    xy = min(max((xy + yx) / 2, -most), most)
-    return replace(found, covariance_px2=np.array([[xx, xy], [xy, yy]]))

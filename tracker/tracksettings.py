@@ -62,11 +62,6 @@ class TrackSettings:
     coast_s : float
         A confirmed track that is not seen is predicted for this long, then lost; and for no longer
         than it was seen, less the times in which it was not.
-    remembered_s : float
-        One that was lost and is found within this time, in its place and with about its size, is
-        confirmed again under its number.
-    settled_s : float
-        What was seen as a blob of its own for this long is no mere piece of a vessel beside it.
     left_s : float
         The same for a track that has left the scan area.
     collapsed_s : float
@@ -75,6 +70,12 @@ class TrackSettings:
         The same for a vessel that lost area before it vanished: a shadow passes over it.
     lifted_s : float
         Tracks are held for this long while the probe is off the skin, then lost.
+    remembered_s : float
+        One that was lost and is found within this time, in its place and with about its size, is
+        confirmed again under its number.
+    settled_s : float
+        What was seen as a blob of its own for this much longer than in a blob with others, or in
+        pieces, is no mere piece of a vessel beside it.
     flat : float
         A vessel counts as pressed flat if it vanished when its height was below this part of
         what it usually was.
@@ -115,12 +116,12 @@ class TrackSettings:
     confirm_s: float = 0.08
     tentative_s: float = 0.1
     coast_s: float = 1.0
-    remembered_s: float = 3.0
-    settled_s: float = 1.0
     left_s: float = 0.3
     collapsed_s: float = 5.0
     covered_s: float = 3.0
     lifted_s: float = 3.0
+    remembered_s: float = 3.0
+    settled_s: float = 1.0
     flat: float = 0.65
     squeezed: float = 0.02
     squeeze_s: float = 0.4
@@ -134,10 +135,10 @@ class TrackSettings:
         for name in self.__slots__:
             value = getattr(self, name)
             if name in _MAY_BE_ZERO:
-                if not value >= 0:
-                    raise ValueError(f"{name} must not be negative, got {value}")
-            elif not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}")
+                if not 0 <= value < math.inf:
+                    raise ValueError(f"{name} must be finite and not negative, got {value}")
+            elif not 0 < value < math.inf:
+                raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
 
     def px_per_reference(self, spacing_mm: Spacing | None) -> float:
         """Pixels of a picture for one pixel of `reference_mm`; 1 where the spacing is unknown."""

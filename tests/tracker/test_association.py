@@ -285,6 +285,14 @@ def test_a_track_that_is_not_believed_shares_nothing() -> None:
     assert matches.free_tracks == [1]
 
 
+def test_a_vague_track_far_away_does_not_share_the_blob_of_one_that_lies_in_it() -> None:
+    lost, there = expected(90_000, 60_000, sigma_px=50_000), expected(289, 200, size=30)
+    blob = found(300, 200, size=60)
+    matches = associate([lost, there], [blob], GATE)
+    assert [t for t, _ in matches.pairs] == [1]
+    assert matches.free_tracks == [0]
+
+
 def test_a_track_of_a_mere_piece_gets_nothing_of_the_healed_vessel_unless_it_is_settled() -> None:
     whole = Vessel(300, 240, 44, 22)
     tracks = [track_of(Vessel(292, 240, 36, 22)), track_of(Vessel(328, 240, 14, 18))]

@@ -199,9 +199,49 @@ def test_a_clock_that_is_set_back_ends_the_tracks_and_begins_anew() -> None:
     assert states(history, 2) == ["tentative", "tentative", "tentative", "confirmed"]
 
 
-def test_settings_must_be_positive() -> None:
-    with pytest.raises(ValueError, match=r"coast_s must be greater than 0, got 0"):
+def test_repeated_stamps_of_a_slow_source_make_no_gaps() -> None:
+    tracker = VeinTracker()
+    history = [tracker.update([found(50, 60)], i // 2 * 2 * 10**9) for i in range(12)]
+    assert len({t.id for tracks in history[4:] for t in tracks}) == 1
+
+
+def test_settings_must_be_positive_and_finite() -> None:
+    with pytest.raises(ValueError, match=r"coast_s must be greater than 0 and finite, got 0"):
         TrackSettings(coast_s=0)
+    with pytest.raises(ValueError, match=r"gate must be greater than 0 and finite, got inf"):
+        TrackSettings(gate=float("inf"))
+    with pytest.raises(ValueError, match=r"bias_px must be finite and not negative, got -1"):
+        TrackSettings(bias_px=-1)
+
+
+def test_what_no_detection_and_no_picture_can_be_is_refused_and_changes_nothing() -> None:
+    tracker, same = VeinTracker(), VeinTracker()
+    for one in (tracker, same):
+        run(one, [[strong(50, 60)]] * 6)
+    now_ns = 6 * FRAME_NS
+    broken = replace(found(50, 60), area_px2=float("nan"))
+    with pytest.raises(ValueError, match=r"area_px2, axes_px, angle_rad and score must be finite"):
+        tracker.update([broken], now_ns)
+    with pytest.raises(ValueError, match=r"spacing_mm must be positive and finite, got \(0\.1, 0"):
+        tracker.update([], now_ns, spacing_mm=(0.1, 0.0))
+    with pytest.raises(ValueError, match=r"area_px must have a width and a height above 0, got"):
+        tracker.update([], now_ns, area_px=(0, 0, 0, 100))
+    (after,), (untouched,) = (t.update([strong(50, 60)], now_ns) for t in (tracker, same))
+    assert_allclose(after.centroid_px, untouched.centroid_px)
+
+
+def test_what_is_told_is_the_readers_own() -> None:
+    tracker, same = VeinTracker(), VeinTracker()
+    for one in (tracker, same):
+        run(one, [[strong(50, 60)]] * 6)
+    (now,) = tracker.update([strong(50, 60)], 6 * FRAME_NS)
+    same.update([strong(50, 60)], 6 * FRAME_NS)
+    for numbers in (now.centroid_px, now.velocity_px_s, now.covariance_px2, now.state_cov):
+        assert numbers is not None
+        numbers *= 0.08  # to millimetres, in place
+    (after,), (untouched,) = (t.update([strong(50, 60)], 7 * FRAME_NS) for t in (tracker, same))
+    assert_allclose(after.centroid_px, untouched.centroid_px)
+    assert_allclose(after.covariance_px2, untouched.covariance_px2)
 
 
 def test_a_weak_detection_goes_on_with_a_track_but_starts_none() -> None:
@@ -244,6 +284,14 @@ def test_without_frames_a_track_ends_when_its_time_is_over_and_its_number_is_not
     assert [t.id for t in tracker.update([found(50, 60)], end_ns + 800_000_000)] == [2]
 
 
+def test_a_look_between_frames_at_an_earlier_time_tells_of_the_last_frame() -> None:
+    tracker = VeinTracker()
+    run(tracker, [[found(50 + 2 * i, 60)] for i in range(8)])
+    (told,), (now,) = tracker.coast(0), tracker.coast(7 * FRAME_NS)
+    assert told.time_ns == now.time_ns == 7 * FRAME_NS
+    assert_allclose(told.centroid_px, now.centroid_px)
+
+
 def test_a_frozen_picture_keeps_tracks_where_they_are_and_teaches_nothing() -> None:
     tracker = VeinTracker(TrackSettings(coast_s=0.5))
     (before,) = run(tracker, [[found(50 + 2 * i, 60)] for i in range(8)])[-1]
@@ -283,8 +331,29 @@ def test_a_slow_source_has_no_gaps() -> None:
     assert len({t.id for tracks in history[2:] for t in tracks}) == 1
 
 
-def test_a_jump_of_the_picture_ends_what_it_does_not_show() -> None:
+@pytest.mark.parametrize(
+    ("picture", "first"),
+    [
+        (PictureState.GOOD, "confirmed"),
+        (PictureState.FROZEN, "confirmed"),
+        (PictureState.NO_CONTACT, "lost"),
+    ],
+)
+def test_a_jump_of_the_picture_ends_what_it_does_not_show(
+    picture: PictureState, first: str
+) -> None:
     tracker = VeinTracker()
     run(tracker, [[found(50, 60), found(150, 60)]] * 5)
-    after = tracker.update([found(50, 60)], 5 * FRAME_NS, jumped=True)
-    assert [(t.id, t.status.value) for t in after] == [(1, "confirmed"), (2, "lost")]
+    after = tracker.update([found(50, 60)], 5 * FRAME_NS, picture=picture, jumped=True)
+    assert [(t.id, t.status.value) for t in after] == [(1, first), (2, "lost")]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_after_a_jump_of_the_picture_no_old_number_comes_back(at_once: bool) -> None:
+    tracker = VeinTracker(TrackSettings(coast_s=0.3))
+    run(tracker, [[strong(50, 60), strong(200, 60)]] * 20)
+    run(tracker, [[strong(200, 60)]] * 30, 20)
+    back, gone = [strong(50, 60), strong(200, 60)], [strong(200, 60)]
+    after = tracker.update(back if at_once else gone, 50 * FRAME_NS, jumped=True)
+    after = tracker.update(back, 51 * FRAME_NS)
+    assert [t.id for t in after] == [2, 3]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from tests.tracker.vessel_maps import Vessel, seen
 from veintrack.tracker.frame import Detection, PictureState, ProbeMotion, Track, TrackStatus
 from veintrack.tracker.tracks import TrackSettings, VeinTracker
 
@@ -88,6 +89,22 @@ def test_a_vein_that_is_pressed_flat_waits_as_collapsed_and_opens_with_its_ident
     assert_allclose(scene.only.centroid_px, [306, 190], atol=2)
 
 
+@pytest.mark.parametrize("later_s", [0.04, 0.5, 3.0])
+def test_what_is_hidden_is_predicted_alike_by_its_track_and_by_the_tracker(later_s: float) -> None:
+    scene = Scene()
+    scene.show([[oval(300, 200)]] * 25)
+    scene.show(press(300 + 2 * i, 200, p) for i, p in enumerate(np.linspace(1, 0, 10)))
+    scene.show([[]] * 3)
+    later_ns = scene.now_ns + round(later_s * 1e9)
+    asked = scene.only.at(later_ns)
+    (told,) = scene.tracker.coast(later_ns)
+    assert asked.collapsed
+    assert_allclose(asked.centroid_px, told.centroid_px)
+    assert_allclose(asked.velocity_px_s, told.velocity_px_s, atol=1e-9)
+    assert_allclose(asked.covariance_px2, told.covariance_px2)
+    assert math.sqrt(asked.covariance_px2[0, 0]) < 25
+
+
 def test_a_collapsed_vein_ends_after_its_time() -> None:
     scene = Scene(VeinTracker(TrackSettings(collapsed_s=2.0)))
     scene.show([[oval(300, 200)]] * 25)
@@ -145,6 +162,30 @@ def test_a_hidden_vessel_does_not_take_what_is_weak_and_small_for_itself() -> No
     assert scene.only.centroid_px[0] < 300
 
 
+def test_what_is_doubted_in_a_blob_takes_it_from_no_other_vessel() -> None:
+    scene, other = Scene(), oval(366, 240, 68, 60)
+    scene.show([[oval(300, 240, 64, 48), other]] * 40)
+    scene.show([[oval((e + 332) / 2, 240, 332 - e, 44), other] for e in np.linspace(268, 318, 20)])
+    scene.show([[other]] * 8)
+    assert [t.status for t in scene.tracks] == [TrackStatus.CONFIRMED, TrackStatus.COASTING]
+    scene.show([[oval(345, 240, 110, 50, score=0.6)]] * 3)  # weak, and over both
+    assert [t.status for t in scene.tracks] == [TrackStatus.CONFIRMED, TrackStatus.COASTING]
+
+
+def test_what_is_found_again_does_not_go_back_to_where_it_faded_before() -> None:
+    scene = Scene()
+    scene.show([[oval(300, 200)]] * 50, motion=sliding(0))
+    fading = [[oval(300 + (60 - w) / 2, 200, w, 40)] for w in np.linspace(60, 20, 20)]
+    scene.show([*fading, *[[]] * 80], motion=sliding(0))
+    assert scene.tracks == []
+    scene.show([[]] * 20, motion=sliding(5))
+    scene.show([[oval(415, 200, 36, 40)]] * 3, motion=sliding(0))
+    assert (scene.only.id, scene.only.status) == (1, TrackStatus.CONFIRMED)
+    scene.show([[oval(415, 200, 30 - 3 * i, 40)] for i in range(4)], motion=sliding(0))
+    scene.show([[]], motion=sliding(0))
+    assert_allclose(scene.only.centroid_px, [415, 200], atol=5)
+
+
 def test_what_vanishes_while_another_vein_is_pressed_flat_is_taken_for_pressed_too() -> None:
     scene = Scene()
     scene.show([[oval(300, 200), oval(450, 220)]] * 25)
@@ -153,6 +194,40 @@ def test_what_vanishes_while_another_vein_is_pressed_flat_is_taken_for_pressed_t
         scene.show([[*press(300, 200, part), *other]])
     scene.show([[]] * 40)
     assert [(t.id, t.collapsed) for t in scene.tracks] == [(1, True), (2, True)]
+
+
+def test_what_was_never_believed_is_not_called_collapsed() -> None:
+    scene = Scene()
+    scene.show([[oval(300, 200)]] * 25)
+    parts = np.linspace(1, 0, 10)
+    scene.show(press(300, 200, p) for p in parts[:7])
+    scene.show(
+        [
+            [*press(300, 200, p), oval(450, 200, 60, h)]
+            for p, h in zip(parts[7:9], (40, 20), strict=True)
+        ]
+    )
+    history = scene.show([[]] * 6)
+    assert [(t.id, t.collapsed) for t in scene.tracks] == [(1, True)]
+    assert not any(t.collapsed for tracks in history for t in tracks if t.id == 2)
+
+
+@pytest.mark.parametrize("split_s", [1.5, 4.0])
+def test_two_tracks_of_the_pieces_of_one_vessel_become_one_when_it_is_whole(split_s: float) -> None:
+    scene, vessel = Scene(), Vessel(300, 240, 50, 26, 0.1)
+    scene.show([seen([vessel], gap_px=(300, 14))] * round(split_s * 25))
+    assert [t.status for t in scene.tracks] == [TrackStatus.CONFIRMED] * 2
+    scene.show([seen([vessel])] * round((split_s + 2) * 25))
+    assert_allclose(scene.only.centroid_px, [300, 240], atol=1)
+
+
+def test_two_vessels_that_touch_for_longer_than_they_were_apart_stay_two() -> None:
+    scene, left, right = Scene(), Vessel(276, 240, 24, 18, 0.2), Vessel(323, 240, 24, 18, -0.2)
+    scene.show([seen([left.moved(-12, 0), right.moved(12, 0)])] * 40)
+    scene.show([seen([left.moved(-i, 0), right.moved(i, 0)]) for i in range(12, 0, -1)])
+    scene.show([seen([left, right])] * 150)
+    assert [t.status for t in scene.tracks] == [TrackStatus.CONFIRMED] * 2
+    assert_allclose([t.centroid_px[0] for t in scene.tracks], [276, 323], atol=1)
 
 
 def test_a_piece_of_a_vessel_that_is_seen_starts_no_track() -> None:
@@ -189,6 +264,16 @@ def test_a_probe_that_stays_off_the_skin_loses_its_tracks() -> None:
     lasted = sum(1 for tracks in history if tracks and tracks[0].status is TrackStatus.COASTING)
     assert lasted == 25
     assert scene.tracks == []
+
+
+def test_a_probe_that_is_lifted_again_and_again_keeps_no_track_of_what_is_gone() -> None:
+    scene = Scene()
+    scene.show([[oval(300, 200)]] * 50)
+    start_ns = scene.now_ns
+    while scene.tracks and scene.now_ns < start_ns + 10 * 10**9:
+        scene.show([[]] * 9)
+        scene.show([[]], picture=PictureState.NO_CONTACT)
+    assert (scene.now_ns - start_ns) * 1e-9 == pytest.approx(1.0 + 0.36 + 0.2, abs=0.2)
 
 
 def test_what_was_held_and_is_not_found_again_ends_as_any_other() -> None:
@@ -352,5 +437,5 @@ def test_a_detection_without_a_finite_covariance_is_refused() -> None:
     found = oval(300, 200)
     broken = Detection(found.centroid_px, np.full((2, 2), np.nan), 100.0, (10.0, 10.0), 0.0, 0.9,
                        found.box_px)  # fmt: skip
-    with pytest.raises(ValueError, match="covariance_px2 of a detection must be finite"):
+    with pytest.raises(ValueError, match="a detection.s covariance_px2, .* must be finite"):
         VeinTracker().update([broken], 0)

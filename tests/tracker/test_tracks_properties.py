@@ -3,7 +3,8 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import pytest
@@ -11,10 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from veintrack.tracker.frame import Detection, PictureState, ProbeMotion, Track, TrackStatus
+from tests.tracker.vessel_maps import GRID, Vessel, probability
+from veintrack.tracker.detect import detect
+from veintrack.tracker.frame import (
+    Detection,
+    PictureState,
+    ProbeMotion,
+    Region,
+    Spacing,
+    Track,
+    TrackStatus,
+)
 from veintrack.tracker.tracks import VeinTracker
 
-AREA = (0, 0, 640, 480)
+AREA: Region = (0, 0, 640, 480)
 
 
 def blob(
@@ -40,20 +51,25 @@ def blob(
 
 @dataclass(frozen=True)
 class Shown:
-    """One call of update."""
+    """One call of update, after a look between frames where `coast_s` says so."""
 
     found: tuple[Detection, ...]
     step_ns: int = 40_000_000
     picture: PictureState = PictureState.GOOD
     motion: ProbeMotion | None = None
+    jumped: bool = False
+    spacing_mm: Spacing | None = (0.08, 0.08)
+    area_px: Region | None = AREA
+    coast_s: float | None = None
 
 
 blobs = st.builds(
-    blob,
-    st.floats(0, 640),
-    st.floats(0, 480),
-    st.floats(8, 120),
-    st.floats(1, 8),
+    lambda x, dx, y, major, part, *rest: blob(x + dx, y, major, part * major, *rest),
+    st.sampled_from([100.0, 130.0, 300.0, 635.0]),  # few places, so that tracks live
+    st.floats(-8, 8),
+    st.floats(100, 110),
+    st.just(0.0) | st.floats(8, 120),
+    st.just(0.0) | st.floats(0, 1),
     st.floats(-1.5, 1.5),
     st.tuples(st.floats(0, 1e4), st.floats(-1e4, 1e4), st.floats(0, 1e4)),
     st.floats(0.5, 1.0),
@@ -71,24 +87,37 @@ shows = st.builds(
     st.sampled_from([0, 1, 8_000_000, 40_000_000, 200_000_000, 3_000_000_000, -100_000_000]),
     st.sampled_from(list(PictureState)),
     st.none() | motions,
+    st.sampled_from([False, False, False, True]),
+    st.sampled_from([None, (0.08, 0.08), (0.03, 0.3)]),
+    st.sampled_from([None, AREA, (100, 80, 300, 200)]),
+    st.none() | st.floats(-1, 10),
 )
 
 
-def play(shown: Sequence[Shown]) -> list[list[Track]]:
-    tracker, now_ns, history = VeinTracker(), 10**9, []
-    for one in shown:
-        now_ns += one.step_ns
-        history.append(
-            tracker.update(
-                one.found,
-                now_ns,
-                spacing_mm=(0.08, 0.08),
-                area_px=AREA,
-                picture=one.picture,
-                motion=one.motion,
-            )
+class Player:
+    """A tracker and the time."""
+
+    def __init__(self) -> None:
+        self.tracker, self.now_ns = VeinTracker(), 10**9
+
+    def show(self, one: Shown) -> list[Track]:
+        if one.coast_s is not None:
+            self.tracker.coast(self.now_ns + round(one.coast_s * 1e9))
+        self.now_ns += one.step_ns
+        return self.tracker.update(
+            one.found,
+            self.now_ns,
+            spacing_mm=one.spacing_mm,
+            area_px=one.area_px,
+            picture=one.picture,
+            jumped=one.jumped,
+            motion=one.motion,
         )
-    return history
+
+
+def play(shown: Sequence[Shown]) -> list[list[Track]]:
+    player = Player()
+    return [player.show(one) for one in shown]
 
 
 def assert_same(left: list[list[Track]], right: list[list[Track]]) -> None:
@@ -161,6 +190,106 @@ def test_mirrored_frames_give_mirrored_tracks(
             assert_allclose(a.covariance_px2[0, 1], -b.covariance_px2[0, 1], atol=1e-7)
 
 
+# Vessels in pixels, which pass each other, touch, and are divided for a while.
+
+
+@dataclass(frozen=True)
+class Path:
+    """A vessel and its speed, px/s."""
+
+    start: Vessel
+    speed_px_s: tuple[float, float]
+
+    def at(self, time_s: float) -> Vessel:
+        return self.start.moved(*(v * time_s for v in self.speed_px_s))
+
+
+paths = st.lists(
+    st.builds(
+        Path,
+        st.builds(
+            Vessel,
+            st.floats(150, 490),
+            st.floats(150, 330),
+            st.floats(15, 40),
+            st.floats(12, 30),
+            st.floats(-1.5, 1.5),
+        ),
+        st.tuples(st.floats(-150, 150), st.floats(-60, 60)),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda path: round(path.start.a),
+)
+
+
+def filmed(moving: Sequence[Path], gap_x: float, *, mirrored: bool = False) -> list[Shown]:
+    """What is found in a bit more than half a second; mirrored to the last bit."""
+    shown = []
+    for i in range(16):
+        made = probability([path.at(i * 0.04) for path in moving])
+        if 5 <= i < 10:
+            column = round(gap_x * GRID.scale[0])
+            made[:, column - 1 : column + 2] = 0.02
+        made = np.ascontiguousarray(made[:, ::-1]) if mirrored else made
+        shown.append(Shown(detect(made, GRID, 0.5)))
+    return shown
+
+
+@settings(deadline=None, max_examples=20)
+@given(paths, st.floats(200, 440), st.randoms(use_true_random=False))
+def test_the_order_of_detections_changes_nothing_where_vessels_meet_and_fall_apart(
+    moving: list[Path], gap_x: float, rng: random.Random
+) -> None:
+    shown = filmed(moving, gap_x)
+    shuffled = [replace(one, found=tuple(rng.sample(one.found, len(one.found)))) for one in shown]
+    assert_same(play(shown), play(shuffled))
+
+
+@pytest.mark.parametrize(
+    ("moving", "gap_x"),
+    [
+        (
+            [
+                Path(Vessel(250, 240, 30, 20, 0.3), (150, 20)),
+                Path(Vessel(330, 235, 24, 18), (-90, 0)),
+            ],
+            0,
+        ),
+        ([Path(Vessel(250, 240, 30, 20, 0.3), (60, 0)), Path(Vessel(316, 250, 26, 22), (0, 0))], 0),
+        ([Path(Vessel(300, 240, 45, 26, 0.1), (30, 0))], 312),
+    ],
+    ids=["cross", "touch", "divided"],
+)
+def test_mirrored_maps_give_mirrored_tracks(moving: list[Path], gap_x: float) -> None:
+    plain, flipped = (play(filmed(moving, gap_x, mirrored=mirrored)) for mirrored in (False, True))
+    assert any(t.detection and t.detection.parts_of for tracks in plain for t in tracks)
+    for left, right in zip(plain, flipped, strict=True):
+        assert [(t.id, t.status) for t in left] == [(t.id, t.status) for t in right]
+        for a, b in zip(left, right, strict=True):
+            assert_allclose([639 - b.centroid_px[0], b.centroid_px[1]], a.centroid_px, atol=0.3)
+            assert_allclose(b.covariance_px2 * [[1, -1], [-1, 1]], a.covariance_px2, atol=0.3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(1, 150), min_size=1, max_size=6),
+    st.sampled_from([PictureState.GOOD, PictureState.NO_CONTACT, PictureState.FROZEN]),
+    st.booleans(),
+)
+def test_frames_that_show_nothing_change_no_more_than_the_time_that_they_take(
+    steps_ms: list[int], picture: PictureState, comes_back: bool
+) -> None:
+    def told(steps: list[int]) -> list[list[Track]]:
+        shown = [Shown((blob(100 + 3 * i, 100),)) for i in range(40)]
+        shown += [Shown((), ms * 1_000_000, picture) for ms in steps]
+        shown += [Shown((blob(230, 104),) if comes_back else ())] * 5
+        history = play(shown)
+        return [history[39 + len(steps)], *history[-5:]]
+
+    assert_same(told(steps_ms), told([sum(steps_ms)]))
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.lists(shows, max_size=8), st.lists(shows, max_size=8))
 def test_other_trackers_of_the_process_change_nothing(
@@ -168,7 +297,13 @@ def test_other_trackers_of_the_process_change_nothing(
 ) -> None:
     alone = play(mine)
     play(others)
-    assert_same(alone, play(mine))
+    one, other, beside = Player(), Player(), []
+    for shown, theirs in zip_longest(mine, others):
+        if theirs is not None:
+            other.show(theirs)
+        if shown is not None:
+            beside.append(one.show(shown))
+    assert_same(alone, beside)
 
 
 @settings(deadline=None, max_examples=40)
