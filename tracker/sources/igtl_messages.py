@@ -16,13 +16,26 @@ from numpy.typing import NDArray
 from veintrack.tracker.frame import Spacing
 from veintrack.tracker.sources.scale import is_plausible
 
-__all__ = ["HEADER_BYTES", "Header", "Message", "Picture", "parse_header", "picture"]
+__all__ = [
+    "HEADER_BYTES",
+    "HEADER_LAYOUT",
+    "IMAGE_LAYOUT",
+    "UINT8",
+    "Header",
+    "Message",
+    "Picture",
+    "parse_header",
+    "picture",
+]
 
-_HEADER = struct.Struct(">H12s20sIIQQ")  # version, type, name, seconds, fraction, size, checksum
-HEADER_BYTES = _HEADER.size
+#: Version, type, name, seconds, fraction, size, checksum.
+HEADER_LAYOUT = struct.Struct(">H12s20sIIQQ")
+HEADER_BYTES = HEADER_LAYOUT.size
 _EXTENDED = struct.Struct(">HHII")  # own size, metadata header, metadata, message number
-_IMAGE = struct.Struct(">HBBBBHHH12f6H")
-_TYPES = {2: "i1", 3: "u1", 4: "i2", 5: "u2", 6: "i4", 7: "u4", 10: "f4", 11: "f8"}
+#: Version, channels, type, byte order, coordinates, size, matrix by columns, part.
+IMAGE_LAYOUT = struct.Struct(">HBBBBHHH12f6H")
+UINT8 = 3
+_TYPES = {2: "i1", UINT8: "u1", 4: "i2", 5: "u2", 6: "i4", 7: "u4", 10: "f4", 11: "f8"}
 _MAX_BODY_BYTES = 1 << 27  # 4096 x 4096 in four channels of 16 bits
 
 
@@ -85,7 +98,7 @@ def parse_header(data: bytes | bytearray) -> Header:
     ValueError
         If it is none.
     """
-    version, kind, device, seconds, fraction, size_bytes, _ = _HEADER.unpack(data)
+    version, kind, device, seconds, fraction, size_bytes, _ = HEADER_LAYOUT.unpack(data)
     name, sender = (_text(field) for field in (kind, device))
     if version not in (1, 2, 3) or not name:
         raise ValueError("what it sends is not OpenIGTLink")
@@ -114,16 +127,16 @@ def picture(message: Message) -> Picture:
             raise ValueError("an IMAGE without its extended header")
         own, metadata_header, metadata, _ = _EXTENDED.unpack_from(content)
         content = content[own : len(content) - metadata_header - metadata]
-    if len(content) < _IMAGE.size:
+    if len(content) < IMAGE_LAYOUT.size:
         raise ValueError("an IMAGE without its header")
-    _, channels, code, endian, _, width, height, slices, *rest = _IMAGE.unpack_from(content)
+    _, channels, code, endian, _, width, height, slices, *rest = IMAGE_LAYOUT.unpack_from(content)
     matrix, part = np.reshape(rest[:12], (4, 3)), tuple(rest[12:])
     if slices != 1 or part != (0, 0, 0, width, height, slices):
         raise ValueError(f"an IMAGE that is no whole picture: {width} x {height} x {slices}")
     if code not in _TYPES or channels not in (1, 3, 4):
         raise ValueError(f"an IMAGE with levels of type {code} in {channels} channels")
     dtype = np.dtype((">" if endian == 1 else "<") + _TYPES[code])
-    levels = content[_IMAGE.size :]
+    levels = content[IMAGE_LAYOUT.size :]
     if not width * height or len(levels) != width * height * channels * dtype.itemsize:
         raise ValueError(f"an IMAGE of {width} x {height} pixels in {len(levels)} bytes")
     shape = (height, width) if channels == 1 else (height, width, channels)
