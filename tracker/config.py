@@ -19,7 +19,7 @@ from veintrack.tracker.tracks import TrackSettings
 __all__ = ["RunConfig", "make_config", "parse_crop", "parse_spacing", "read_config_file"]
 
 T = TypeVar("T")
-VIEWS = ("auto", "window", "none")
+VIEWS = ("auto", "window", "web", "none")
 _ALSO = {"max_age": "max_age_ms", "catheter": "catheter_mm"}  # as on the command line
 
 
@@ -76,6 +76,10 @@ class RunConfig:
         Keep the raw frames: of each the scan area, or all.
     record_max_gb, record_minutes : float or None
         Of these, keep the last.
+    host, port : str, int
+        Where the web page listens; port 0 takes any that is free.
+    igtl_out : str or None
+        ``[HOST:]PORT`` on which results go out over OpenIGTLink.
     track, detect, parity : TrackSettings, DetectSettings, ParityLimits
         Settings of the tracker and of the detector, and what an engine's answers may differ by from
         FP32; in a file only.
@@ -109,6 +113,9 @@ class RunConfig:
     record_full: bool = False
     record_max_gb: float | None = None
     record_minutes: float | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    igtl_out: str | None = None
     track: TrackSettings = field(default_factory=TrackSettings)
     detect: DetectSettings = field(default_factory=DetectSettings)
     parity: ParityLimits = field(default_factory=ParityLimits)
@@ -125,6 +132,8 @@ class RunConfig:
             raise ValueError(f"sort_by must be one of {', '.join(sorts)}, got {self.sort_by!r}")
         if self.catheter_mm is not None and self.sort_by is None:
             raise ValueError("a catheter is compared with the best vein: add --sort-by diameter")
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"port must be 0 to 65535, got {self.port}")
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -198,6 +207,8 @@ def make_config(given: Mapping[str, Any], file: Mapping[str, Any] | None = None)
     if not options.get("source"):
         raise ValueError("no source: try `veintrack --source demo`, or name a video or a device")
     options["source"] = str(options["source"])
+    if isinstance(options.get("igtl_out"), int):  # a file's bare port
+        options["igtl_out"] = str(options["igtl_out"])
     if "crop" in options:
         options["crop"] = parse_crop(options["crop"])
     if options.get("spacing") is not None:
@@ -235,6 +246,8 @@ _TEXT = (
     "precision",
     "device",
     "view",
+    "host",
+    "igtl_out",
     "mode",
     "on_lost",
     "profile",
@@ -249,6 +262,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "record": ((bool,), "true or false"),
     "record_full": ((bool,), "true or false"),
     "max_frames": ((int,), "a whole number"),
+    "port": ((int,), "a whole number"),
     "depth_mm": ((int, float), "a number"),
     "max_age_ms": ((int, float), "a number"),
     "catheter_mm": ((int, float), "a number"),

@@ -50,7 +50,7 @@ def test_a_file_may_write_names_with_dashes(tmp_path: Path) -> None:
         ({"source": "demo", "spacing": "-0.1"}, "spacing must be MM or ROW_MM,COL_MM"),
         ({"source": "demo", "spacing": "0.1,0.2,0.3"}, "spacing must be MM or ROW_MM,COL_MM"),
         ({"source": "demo", "spacing": "wide"}, "spacing must be MM or ROW_MM,COL_MM"),
-        ({"source": "demo", "view": "hologram"}, "view must be one of auto, window, none"),
+        ({"source": "demo", "view": "hologram"}, "view must be one of auto, window, web, none"),
         (
             {"source": "demo", "duration": float("inf")},
             "duration must be greater than 0 and finite",

@@ -83,7 +83,17 @@ def _main(
         str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8 [auto].")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N] [auto].")] = None,
-    view: Annotated[str | None, typer.Option(help="auto, window or none [auto].")] = None,
+    view: Annotated[str | None, typer.Option(help="auto, window, web or none [auto].")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="With --view web: address to listen on [127.0.0.1].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="With --view web: port, 0 for any that is free [8080].")
+    ] = None,
+    igtl_out: Annotated[
+        str | None,
+        typer.Option("--igtl-out", metavar="[HOST:]PORT", help="Send results over OpenIGTLink."),
+    ] = None,
     crop: Annotated[
         str | None, typer.Option(help="Scan area: auto, none or X,Y,W,H in px [auto].")
     ] = None,
@@ -186,7 +196,7 @@ def _main(
     del source, output, overwrite, model, engine, precision, device, view, crop, spacing
     del depth_mm, profile, fps, mode, on_lost, lost_timeout, pace, max_age_ms, sort_by
     del catheter_mm, max_frames, duration, video, record, record_full, record_max_gb
-    del record_minutes
+    del record_minutes, host, port, igtl_out
     raise_on_signal()  # everything is imported
     file = read_config_file(config) if config else None
     raise typer.Exit(watch(make_config(options, file), quiet=quiet, as_json=json))

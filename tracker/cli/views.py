@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 from veintrack.errors import OutputError
@@ -43,7 +44,25 @@ def open_views(config: RunConfig, controls: Controls, info: SourceInfo) -> list[
     VeintrackError
         If what was asked for by name cannot be opened.
     """
-    del info
+    others: list[View] = []
+    if config.igtl_out is not None:
+        from veintrack.tracker.sinks.igtl_out import open_igtl_out
+
+        others.append(open_igtl_out(config.igtl_out, info))
+    try:
+        return [*_open_view(config, controls, info), *others]
+    except Exception:
+        for view in others:
+            view.close()
+        raise
+
+
+def _open_view(config: RunConfig, controls: Controls, info: SourceInfo) -> list[View]:
+    if config.view == "web":
+        from veintrack.tracker.sinks.web import open_web
+
+        runs = Path(config.output).parent if config.output else Path("runs")
+        return [open_web(controls, info, host=config.host, port=config.port, runs=runs)]
     if config.view == "window":
         return [open_window(controls)]
     if config.view == "auto" and has_screen() and find_spec("pygame"):

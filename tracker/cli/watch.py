@@ -97,8 +97,9 @@ def watch(
             config.output, overwrite=config.overwrite, video=config.video, source=config.source
         )
         controls.folder = folder
-        for note in (*notes, *(view.said for view in views if view.said)):
+        for note in notes:
             console.print(f"  {note}")
+        _say_where(views)
         anchor = clock_anchor()
         record = run_record(config, source.info, segmenter, anchor)
         write_record(folder, record)
@@ -213,6 +214,13 @@ def _open_sinks(config: RunConfig, folder: Path, stop: Stop, *, patient: bool) -
     return [
         SinkThread(sink, capacity=128, patient=patient, due_s=lambda: stop.by_s) for sink in sinks
     ]
+
+
+def _say_where(views: Sequence[View]) -> None:
+    """Print the addresses of views: whole, whatever the terminal's width, and also if quiet."""
+    console = Console(stderr=True, highlight=False)
+    for said in filter(None, (view.said for view in views)):
+        console.print(f"  {said}", soft_wrap=True, markup=False)
 
 
 def _close(views: Sequence[View]) -> None:

@@ -1,0 +1,1 @@
+"""The web page. It runs in a process of its own: the tracking shares no interpreter with it."""
