@@ -43,6 +43,9 @@ OK, MISSING, BROKEN, NOT_NEEDED = "ok", "missing", "broken", "not_needed"
 PARTS = {  # name -> how it is installed, and what belongs to it
     "training": ('"veintrack[train]"', ("torch", "lightning", "kornia", "torchmetrics")),
     "window": ('"veintrack[window]"', ("pygame-ce",)),
+    "web page": ('"veintrack[web]"', ("nicegui",)),
+    "DICOM reports": ('"veintrack[dicom]"', ("highdicom",)),
+    "Parquet": ('"veintrack[parquet]"', ("pyarrow",)),
     "tracking scores": ('"veintrack[eval]"', ("trackeval",)),
     "quantisation": ('"veintrack[int8]"', ("nncf",)),
 }
