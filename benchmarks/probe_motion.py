@@ -17,6 +17,7 @@ median over all scenes.
 import argparse
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -53,7 +54,7 @@ class Watch(Protocol):
     def look(self, picture: U8, grid: Grid, capture_ns: int) -> ProbeMotion | None: ...
 
 
-class Other:
+class Other(ABC):
     """What the other ways share: pictures at half size, and coordinates. They state no variance."""
 
     def __init__(self) -> None:
@@ -76,9 +77,9 @@ class Other:
         linear = moved[:, :2] * scale / scale[:, None]
         return ProbeMotion(linear, (moved[:, :2] @ start + moved[:, 2]) / scale, float("nan"))
 
+    @abstractmethod
     def moved(self, before: U8, now: U8) -> F64 | None:
         """Tell the displacement ``xy @ m[:, :2].T + m[:, 2]``, m of shape (2, 3), px."""
-        raise NotImplementedError
 
 
 class PhaseCorrelation(Other):

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from veintrack.tracker.closing import Closing
-from veintrack.tracker.frame import Frame, SourceState
-from veintrack.tracker.sources.base import Source, SourceInfo
+from veintrack.tracker.frame import Frame
+from veintrack.tracker.sources.base import Source, Wrapper
 
 if TYPE_CHECKING:  # on use: a run that records nothing needs no file library
     from veintrack.tracker.recording import Recorder
@@ -17,7 +16,7 @@ _LOOK_NS = 90_000_000  # between frames that are kept to find the scan area
 _MOST_HELD = 64  # frames of a file
 
 
-class Tap(Closing):
+class Tap(Wrapper):
     """Hands every frame to a recorder before anyone else gets it.
 
     Parameters
@@ -38,34 +37,9 @@ class Tap(Closing):
     def __init__(
         self, source: Source, first_look: Callable[[Sequence[Frame]], None] | None = None
     ) -> None:
-        self._source = source
+        super().__init__(source)
         self.first_look = first_look
         self.recorder: Recorder | None = None
-
-    @property
-    def info(self) -> SourceInfo:
-        return self._source.info
-
-    @property
-    def driver_drops(self) -> int:
-        return self._source.driver_drops
-
-    @property
-    def state(self) -> SourceState:
-        return self._source.state
-
-    @property
-    def outages(self) -> int:
-        return self._source.outages
-
-    @property
-    def last_outage(self) -> SourceState:
-        return self._source.last_outage
-
-    @property
-    def no_signal(self) -> str:
-        """What the driver says is wrong with its input."""
-        return self._source.no_signal
 
     def __iter__(self) -> Iterator[Frame]:
         frames = iter(self._source)
@@ -96,7 +70,3 @@ class Tap(Closing):
         if self.recorder is not None:
             self.recorder.learn(held)
         return held
-
-    def close(self) -> None:
-        """Free the device or file. Safe to call twice, from any thread."""
-        self._source.close()

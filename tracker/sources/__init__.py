@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from veintrack.errors import SourceNotFoundError, SourceUnreadableError
-from veintrack.tracker.closing import Closing
-from veintrack.tracker.frame import Frame, SourceState, Spacing
+from veintrack.tracker.frame import Frame, Spacing
 from veintrack.tracker.recording_names import find_recording
 from veintrack.tracker.sources.address import masked
-from veintrack.tracker.sources.base import LiveSource, Source, SourceInfo
+from veintrack.tracker.sources.base import LiveSource, Source, SourceInfo, Wrapper
 from veintrack.tracker.sources.scale import COARSEST_MM, FINEST_MM, is_plausible
 
 __all__ = ["IMAGE_SUFFIXES", "READABLE", "Source", "SourceInfo", "open_source"]
@@ -175,36 +174,13 @@ def _looks_like_dicom(path: Path) -> bool:
         return False
 
 
-class _Spaced(Closing):
+class _Spaced(Wrapper):
     """A source whose frames all get the spacing that the user gave."""
 
     def __init__(self, source: Source, spacing_mm: Spacing) -> None:
-        self._source, self._spacing_mm = source, spacing_mm
+        super().__init__(source)
+        self._spacing_mm = spacing_mm
         self.info = replace(source.info, spacing_mm=spacing_mm)
-
-    @property
-    def driver_drops(self) -> int:
-        return self._source.driver_drops
-
-    @property
-    def state(self) -> SourceState:
-        return self._source.state
-
-    @property
-    def outages(self) -> int:
-        return self._source.outages
-
-    @property
-    def last_outage(self) -> SourceState:
-        return self._source.last_outage
-
-    @property
-    def no_signal(self) -> str:
-        """What the driver says is wrong with its input."""
-        return self._source.no_signal
 
     def __iter__(self) -> Iterator[Frame]:
         return (replace(frame, spacing_mm=self._spacing_mm) for frame in self._source)
-
-    def close(self) -> None:
-        self._source.close()

@@ -8,7 +8,7 @@ from typing import Protocol
 from veintrack.tracker.closing import Closing
 from veintrack.tracker.frame import STREAMING, Frame, Region, SourceState, Spacing
 
-__all__ = ["LiveSource", "OneShot", "Source", "SourceInfo", "unused_fps"]
+__all__ = ["LiveSource", "OneShot", "Source", "SourceInfo", "Wrapper", "unused_fps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,45 @@ class OneShot(Closing):
     driver_drops = outages = 0
     state = last_outage = STREAMING
     no_signal = ""
+
+
+class Wrapper(Closing):
+    """What sources have in common that do something to another's frames, and own it.
+
+    Parameters
+    ----------
+    source : Source
+        Where frames come from; this object closes it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.info = source.info
+
+    @property
+    def driver_drops(self) -> int:
+        return self._source.driver_drops
+
+    @property
+    def state(self) -> SourceState:
+        return self._source.state
+
+    @property
+    def outages(self) -> int:
+        return self._source.outages
+
+    @property
+    def last_outage(self) -> SourceState:
+        return self._source.last_outage
+
+    @property
+    def no_signal(self) -> str:
+        """What the driver says is wrong with its input."""
+        return self._source.no_signal
+
+    def close(self) -> None:
+        """Free the device or file. Safe to call twice, from any thread."""
+        self._source.close()
 
 
 def unused_fps(fps: float | None) -> tuple[str, ...]:
