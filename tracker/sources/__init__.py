@@ -180,7 +180,11 @@ class _Spaced(Wrapper):
     def __init__(self, source: Source, spacing_mm: Spacing) -> None:
         super().__init__(source)
         self._spacing_mm = spacing_mm
-        self.info = replace(source.info, spacing_mm=spacing_mm)
+        self._info = replace(source.info, spacing_mm=spacing_mm)
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
 
     def __iter__(self) -> Iterator[Frame]:
         return (replace(frame, spacing_mm=self._spacing_mm) for frame in self._source)

@@ -148,7 +148,10 @@ class Wrapper(Closing):
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.info = source.info
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._source.info
 
     @property
     def driver_drops(self) -> int:
