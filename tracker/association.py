@@ -7,7 +7,7 @@ detection without a track may be a piece of a vessel that fell apart.
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +38,7 @@ _MOST_GROWN = 1.6  # of the expected area, that one vessel may have
 _SIZE_RATIO = 5.0  # most by which a vessel may have grown or shrunk where its place jumped
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Expected:
+class Expected(NamedTuple):
     """What a track expects to see now.
 
     Attributes
@@ -48,6 +47,8 @@ class Expected:
         Predicted to the time of the detections.
     shape : Shape
         Smoothed over the frames before.
+    area_sd : float
+        Standard deviation of the logarithm of its area, as it may have grown since.
     extra_px2 : float
         Added to the variance of the place: a collapsed vessel, or one that was held while the
         probe was lifted, may reappear a little away.
@@ -62,6 +63,7 @@ class Expected:
 
     state: Gaussian
     shape: Shape
+    area_sd: float
     extra_px2: float = 0.0
     believed: bool = True
     settled: bool = True
@@ -214,7 +216,7 @@ def _by_shape(expected: Sequence[Expected], found: Sequence[Detection]) -> tuple
         The same, and the squared difference in size over its variance.
     """
     # Of each: moments of its shape (xx, yy, xy), no smaller than a pixel's, and its area.
-    mine = np.array([(*_moments(e.shape), e.shape.area_px2 + 1, e.shape.area_sd) for e in expected])
+    mine = np.array([(*_moments(e.shape), e.shape.area_px2 + 1, e.area_sd) for e in expected])
     theirs = np.array([(*moments_of(*d.axes_px, d.angle_rad), d.area_px2 + 1) for d in found])
     at = np.array([e.state.mean for e in expected])[:, None, :2]
     r = np.array([d.centroid_px for d in found]) - at

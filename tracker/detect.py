@@ -17,7 +17,7 @@ from veintrack.tracker.grid import Grid
 
 __all__ = ["DetectSettings", "axes_of", "describe", "detect", "moments_of"]
 
-_NEW, _THIS, _DONE = 1, 2, 3  # marks of blobs, while they are visited one after the other
+_NEW, _FIRST, _DONE = 1, 2, 255  # marks of blobs: not visited, visited (from here on), long ago
 _NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
 
 
@@ -85,8 +85,8 @@ def detect(
     # As the map's own type holds it, so that all who compare with it agree on every pixel.
     threshold = float(probability.dtype.type(threshold))
     found = [
-        describe(_patch(inside, marks, box, grid, threshold), settings, contours=contours)
-        for marks, box, area_px in _blobs(inside >= threshold)
+        describe(_patch(inside, marks, mark, box, grid, threshold), settings, contours=contours)
+        for marks, mark, box, area_px in _blobs(inside >= threshold)
         if area_px >= settings.min_area_grid_px2
     ]
     return tuple(sorted(found, key=lambda d: -d.area_px2))
@@ -183,31 +183,36 @@ def moments_of(major: float, minor: float, angle_rad: float) -> tuple[float, flo
     )
 
 
-def _blobs(mask: NDArray[np.bool_]) -> Iterator[tuple[U8, Region, int]]:
-    """Visit the 4-connected blobs of a mask from the top: marks, box and pixels of each.
+def _blobs(mask: NDArray[np.bool_]) -> Iterator[tuple[U8, int, Region, int]]:
+    """Visit the 4-connected blobs of a mask from the top: marks, own mark, box and pixels of each.
 
-    The marks are 0 outside all blobs, `_THIS` in the one that is visited, and something else in
-    the others. Filling looks at a blob's own pixels only, labelling at the whole map.
+    The marks are 0 outside all blobs, and another number in the other blobs. Filling looks at a
+    blob's own pixels only, labelling at the whole map.
     """
     cells = bytearray(mask)
     marks = np.frombuffer(cells, np.uint8).reshape(mask.shape)
-    at = cells.find(_NEW)
+    at, mark = cells.find(_NEW), _FIRST
     while at >= 0:
         row, column = divmod(at, mask.shape[1])
-        area_px, _, _, (left, top, width, height) = cv2.floodFill(marks, None, (column, row), _THIS)
-        yield marks, (left, top, width, height), area_px
-        cv2.floodFill(marks, None, (column, row), _DONE)
+        area_px, _, _, (left, top, width, height) = cv2.floodFill(marks, None, (column, row), mark)
+        yield marks, mark, (left, top, width, height), area_px
+        mark += 1
+        if mark == _DONE:  # a byte tells no more of them apart
+            marks[marks >= _FIRST] = _DONE
+            mark = _FIRST
         at = cells.find(_NEW, at + 1)
 
 
-def _patch(probability: F32, marks: U8, box: Region, grid: Grid, threshold: float) -> Patch:
-    """Cut out the blob that is marked `_THIS`, with its soft edge and without its neighbours."""
+def _patch(
+    probability: F32, marks: U8, mark: int, box: Region, grid: Grid, threshold: float
+) -> Patch:
+    """Cut out the blob that has a mark, with its soft edge and without its neighbours."""
     left, top, width, height = box
     # One pixel more on each side: the soft edge outside the threshold belongs to the vessel too.
     x0, y0 = max(left - 1, 0), max(top - 1, 0)
     window = np.s_[y0 : top + height + 1, x0 : left + width + 1]
     seen, marked = probability[window], marks[window]
-    own = marked == _THIS
+    own = marked == mark
     near = cv2.dilate(own.view(np.uint8), _NEIGHBOURS).view(bool)
     return Patch(
         probability=np.multiply(seen, near & (own | (marked == 0)), dtype=np.float64),

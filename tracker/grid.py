@@ -101,23 +101,16 @@ def _region(image: U8, grid: Grid) -> U8:
 def image_to_grid(pixels: U8, grid: Grid, out: U8) -> None:
     """Resample a frame into `out`, an (H, W) uint8 buffer of the grid's shape.
 
-    Area averaging where the picture shrinks (speckle would alias otherwise), linear where it
-    grows. Halving is far cheaper than averaging over parts of pixels, so a picture that is more
-    than twice too large is halved first. Only the inner part is written: `out` must be black
-    outside it.
+    Halved while it is twice too large or more, as speckle would alias, then linear: averaging
+    over areas that are no whole pixels costs four times as much. Only the inner part is written:
+    `out` must be black outside it.
     """
     x, y, w, h = grid.inner
     picture = _region(pixels, grid)
     while picture.shape[0] >= 2 * h and picture.shape[1] >= 2 * w:
         size = (picture.shape[1] // 2, picture.shape[0] // 2)
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    shrinks = w < picture.shape[1] or h < picture.shape[0]
-    cv2.resize(
-        picture,
-        (w, h),
-        dst=out[y : y + h, x : x + w],
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    )
+    cv2.resize(picture, (w, h), dst=out[y : y + h, x : x + w], interpolation=cv2.INTER_LINEAR)
 
 
 def mask_to_grid(mask: U8, grid: Grid) -> F32:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -127,13 +127,15 @@ class Life:
 
     def shape_after(self, unseen_s: float, settings: TrackSettings) -> Shape:
         """Give its size and form so long after it was seen."""
-        now = self.shape
         if not unseen_s:
-            return now
+            return self.shape
+        return replace(self.shape, area_sd=self.area_sd_after(unseen_s, settings))
+
+    def area_sd_after(self, unseen_s: float, settings: TrackSettings) -> float:
+        """Say how uncertain the logarithm of its area is so long after it was seen."""
         area_sd = math.sqrt(self.form.area_var + settings.area_psd_s * unseen_s)
-        if self.waits:  # it comes back gradually, and may be met at any moment of that
-            area_sd = max(area_sd, _WAITING_SD)
-        return Shape(now.area_px2, now.major_px, now.minor_px, now.angle_rad, area_sd)
+        # What waits comes back gradually, and may be met at any moment of that.
+        return max(area_sd, _WAITING_SD) if self.waits else area_sd
 
     def extra_px2(self, settings: TrackSettings) -> float:
         """Variance by which its place is vaguer than the filter says.

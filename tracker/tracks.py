@@ -248,7 +248,8 @@ class VeinTracker:
         expected = [
             Expected(
                 life.state,
-                life.shape_after(life.unseen_s + dt_s, rules),
+                life.shape,
+                life.area_sd_after(life.unseen_s + dt_s, rules),
                 life.extra_px2(rules),
                 life.believed,
                 life.alone_s >= rules.settled_s,

@@ -38,11 +38,12 @@ def found(x: float, y: float, *, size: float = 20.0, sigma_px: float = 1.0) -> D
 
 def expected(x: float, y: float, *, size: float = 20.0, sigma_px: float = 1.0) -> Expected:
     state = kalman.birth(np.array([x, y]), sigma_px**2 * np.eye(2), 10.0)
-    return Expected(state, Shape(math.pi * size**2 / 4, size, size, 0.0, 0.1))
+    return Expected(state, Shape(math.pi * size**2 / 4, size, size, 0.0, 0.1), 0.1)
 
 
 def track_of(vessel: Vessel, sigma_px: float = 1.0) -> Expected:
-    return Expected(kalman.birth(vessel.xy_px, sigma_px**2 * np.eye(2), 10.0), vessel.place.shape)
+    shape = vessel.place.shape
+    return Expected(kalman.birth(vessel.xy_px, sigma_px**2 * np.eye(2), 10.0), shape, shape.area_sd)
 
 
 def blind(detections: Sequence[Detection]) -> list[Detection]:
@@ -88,7 +89,10 @@ def follow(
     for i in range(1, round(until_s * rate_hz)):
         vessels = moves(i / rate_hz)
         states = kalman.predict(states, move)
-        tracks = [Expected(s, v.place.shape) for s, v in zip(states, start, strict=True)]
+        tracks = [
+            Expected(s, v.place.shape, v.place.shape.area_sd)
+            for s, v in zip(states, start, strict=True)
+        ]
         matches = pair(tracks, see(vessels, i / rate_hz), GATE)
         states = updated(states, matches)
         off_px.append(
@@ -156,7 +160,7 @@ def test_of_two_as_near_the_one_of_the_expected_size_is_taken() -> None:
 def test_a_track_that_may_reappear_elsewhere_is_looked_for_there() -> None:
     track, away = expected(100, 100), [found(140, 100)]
     assert associate([track], away, GATE).pairs == []
-    wider = replace(track, extra_px2=400.0)
+    wider = track._replace(extra_px2=400.0)
     assert indices(associate([wider], away, GATE), away) == [(0, 0)]
 
 
@@ -280,7 +284,7 @@ def test_a_track_that_is_not_believed_shares_nothing() -> None:
     tracks = [track_of(v) for v in pair]
     blob = seen(pair)
     assert len(associate(tracks, blob, GATE).pairs) == 2
-    matches = associate([tracks[0], replace(tracks[1], believed=False)], blob, GATE)
+    matches = associate([tracks[0], tracks[1]._replace(believed=False)], blob, GATE)
     assert [t for t, _ in matches.pairs] == [0]
     assert matches.free_tracks == [1]
 
@@ -296,7 +300,7 @@ def test_a_vague_track_far_away_does_not_share_the_blob_of_one_that_lies_in_it()
 def test_a_track_of_a_mere_piece_gets_nothing_of_the_healed_vessel_unless_it_is_settled() -> None:
     whole = Vessel(300, 240, 44, 22)
     tracks = [track_of(Vessel(292, 240, 36, 22)), track_of(Vessel(328, 240, 14, 18))]
-    young = replace(tracks[1], settled=False)
+    young = tracks[1]._replace(settled=False)
     assert len(associate(tracks, seen([whole]), GATE).pairs) == 2
     assert [t for t, _ in associate([tracks[0], young], seen([whole]), GATE).pairs] == [0]
 
@@ -324,7 +328,7 @@ def test_a_vessel_that_falls_into_pieces_for_some_frames_is_one_track(gap_px: fl
 
 def test_two_vessels_beside_each_other_are_not_joined() -> None:
     one, other = Vessel(270, 240, 25, 25), Vessel(328, 240, 25, 25)
-    lost_size = replace(track_of(one), shape=Vessel(0, 0, 40, 30).place.shape)
+    lost_size = track_of(one)._replace(shape=Vessel(0, 0, 40, 30).place.shape)
     matches = associate([lost_size], seen([one, other]), GATE)
     assert len(matches.free_detections) == 1
     assert not matches.pairs[0][1].parts_of
@@ -436,7 +440,7 @@ def test_whatever_somebody_else_found_is_taken_even_if_it_has_no_size(
         return replace(found(x, y, size=1.0), axes_px=axes_px, area_px2=one * other)
 
     tracks = [
-        replace(expected(x, y), shape=Shape(a * b, max(a, b), min(a, b), 0.3, 0.0))
+        expected(x, y)._replace(shape=Shape(a * b, max(a, b), min(a, b), 0.3, 0.0), area_sd=0.0)
         for x, y, a, b in places
     ]
     matches = associate(tracks, [elongated(*m) for m in made], GATE)

@@ -150,6 +150,19 @@ def test_blobs_are_those_that_labelling_the_whole_map_finds(mask: NDArray[np.boo
     assert sorted(d.box_px for d in found) == sorted(boxes)
 
 
+def test_more_blobs_than_a_byte_can_tell_apart_are_found_each() -> None:
+    """Each is 3 x 3 px and touches four others by a corner."""
+    tile = np.kron(np.array([[1, 0], [0, 1]]), np.ones((3, 3)))
+    probability = np.zeros((256, 256), np.float32)
+    probability[2:248, 2:248] = np.tile(tile, (41, 41))
+    grid = fit((256, 256), (256, 256))
+    found = detect(probability, grid, 0.5, DetectSettings(min_area_grid_px2=9))
+    assert len(found) == 2 * 41 * 41
+    assert {d.box_px[2:] for d in found} == {(3, 3)}
+    at = np.array([d.centroid_px for d in found])
+    assert_allclose(at, np.rint(at), atol=1e-9)
+
+
 def test_the_centroid_and_its_covariance_are_sums_over_the_pixels() -> None:
     rows, columns = np.mgrid[:256, :256].astype(np.float64)
     distance = np.hypot((columns - 180.3) / 1.7, rows - 60.8) - 15
