@@ -11,7 +11,7 @@ from veintrack.tracker.frame import F64, Detection, ProbeMotion, Region, Shape, 
 from veintrack.tracker.kalman import Gaussian
 from veintrack.tracker.shape import Form
 from veintrack.tracker.tracksettings import TrackSettings
-from veintrack.tracker.vitals import Vitals
+from veintrack.tracker.vitals import Vitals, VitalSigns
 
 __all__ = ["Life", "press_together"]
 
@@ -80,6 +80,8 @@ class Life:
         Where its centre was when less of it than usual was first seen; None while it is whole.
     vitals : Vitals or None
         How its size changed; None before it is believed.
+    signs : VitalSigns or None
+        What that told when it was last looked at.
     """
 
     id: int
@@ -102,6 +104,7 @@ class Life:
     covered: bool = False
     home_px: F64 | None = None
     vitals: Vitals | None = field(default=None, repr=False)
+    signs: VitalSigns | None = None
 
     @classmethod
     def born(cls, number: int, state: Gaussian, found: Detection) -> "Life":

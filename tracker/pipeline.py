@@ -327,7 +327,8 @@ class Pipeline:
         t0 = time.perf_counter_ns()
         work = self._segmenter.start(frame.pixels, place.region)
         t1 = time.perf_counter_ns()
-        sight = self._lookout.look(work, frame, place)  # while the engine computes
+        sight = self._lookout.look(work, frame, place)  # while the engine computes, as is this:
+        self._tracker.reflect()
         return _Begun(arrived, place, sight, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
 
     def _finish(self, begun: _Begun) -> FrameResult:

@@ -53,8 +53,7 @@ def report(
         seen, measurement = None, None
         if life.seen_now:
             seen = life.last
-            signs = None if life.vitals is None else life.vitals.signs()
-            measurement = measure(seen, spacing_mm, top_px, signs)
+            measurement = measure(seen, spacing_mm, top_px, life.signs)
         told.append(
             Track(
                 life.id,

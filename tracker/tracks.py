@@ -121,6 +121,7 @@ class VeinTracker:
             or scan area.
         """
         check_picture(spacing_mm, area_px)
+        self.reflect()
         detections = [part for found in detections for part in apart(sound(found))]
         elapsed_ns = 0 if self._now_ns is None else capture_ns - self._now_ns
         if -self.settings.coast_s * 1e9 <= elapsed_ns < 0:
@@ -146,6 +147,16 @@ class VeinTracker:
         tracks = self._report([*ended, *self._lives])
         self._drop_lost(remembered=not jumped)
         return tracks
+
+    def reflect(self) -> None:
+        """Work out collapse, pulse and likeness, where it is time to, from what was seen so far.
+
+        An update tells them as they were before it, and does this first: who waits for a network
+        before the next update has the time now.
+        """
+        for life in self._lives:
+            if life.vitals is not None:
+                life.signs = life.vitals.signs()
 
     def coast(self, time_ns: int) -> list[Track]:
         """Say where the tracks are while no frame comes.
