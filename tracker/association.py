@@ -20,7 +20,7 @@ from veintrack.tracker.detect import moments_of
 from veintrack.tracker.frame import F64, Detection, Shape
 from veintrack.tracker.kalman import Gaussian
 
-__all__ = ["Expected", "Matches", "associate", "mahalanobis2"]
+__all__ = ["Expected", "Matches", "associate", "clear_pairs", "doubt_size", "mahalanobis2"]
 
 _AREA_SD = 0.25  # how much of a vessel's area the network may get wrong in one frame
 _UNLIKE = 8.0  # the most that another size and place without overlap cost
@@ -112,6 +112,31 @@ def mahalanobis2(predicted: Sequence[Gaussian], found: Sequence[Detection]) -> t
     return distance2, np.log(det)
 
 
+def clear_pairs(
+    states: Sequence[Gaussian], extra_px2: Sequence[float], found: Sequence[Detection], gate: float
+) -> list[int] | None:
+    """Give the detection of each track where there is no choice, which is the rule; else None.
+
+    No choice is where each track has one detection within its gate, each detection one track, and
+    none is left over: whatever else is known of them, :func:`associate` pairs them so.
+
+    Parameters
+    ----------
+    states, extra_px2 : sequence of Gaussian, of float
+        As in :class:`Expected`.
+    found, gate : sequence of Detection, float
+        As for :func:`associate`.
+    """
+    if len(states) != len(found):
+        return None
+    if not states:
+        return []
+    rows, columns = (_by_place(states, extra_px2, found)[0] <= gate).nonzero()
+    pairs: list[int] = columns.tolist()
+    every = list(range(len(found)))
+    return pairs if rows.tolist() == every == sorted(pairs) else None
+
+
 def associate(expected: Sequence[Expected], found: Sequence[Detection], gate: float) -> Matches:
     """Pair tracks with what was seen of them so that the whole is most likely.
 
@@ -137,9 +162,6 @@ def associate(expected: Sequence[Expected], found: Sequence[Detection], gate: fl
     if not expected or not found:
         return Matches([], list(range(len(expected))), list(range(len(found))))
     distance2, det = _by_place([e.state for e in expected], [e.extra_px2 for e in expected], found)
-    taken = _only_pairs(distance2 <= gate)
-    if taken is not None and len(taken) == len(expected) == len(found):
-        return Matches([(t, _doubted(expected[t], found[d])) for t, d in taken.items()], [], [])
     # Of two that are equally good the first is taken, so their order must not be that of the list.
     order = sorted(range(len(found)), key=lambda d: _rank(found[d]))
     matches = _weighed(
@@ -161,7 +183,7 @@ def _weighed(
     # A square that levels off (Geman and McClure, 1987): vessels are pressed, pulsate and jump.
     cost = distance2 + np.log(det) + _UNLIKE * unlike / (_UNLIKE + unlike)
     taken = _assign(cost, allowed, gate)
-    seen = {t: _doubted(expected[t], found[d]) for t, d in taken.items()}
+    seen = {t: doubt_size(expected[t].shape, found[d]) for t, d in taken.items()}
     if len(seen) == len(expected) == len(found):
         return Matches(list(seen.items()), [], [])
     used = set(taken.values())
@@ -238,13 +260,6 @@ def _quadratic(r: F64, xx: F64, yy: F64, xy: F64) -> tuple[F64, F64]:
     return (yy * x * x - 2 * xy * x * y + xx * y * y) / det, det
 
 
-def _only_pairs(allowed: NDArray[np.bool_]) -> dict[int, int] | None:
-    """Return the detection of each track where there is no choice, which is the rule; else None."""
-    rows, columns = allowed.nonzero()
-    pairs = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    return pairs if len(pairs) == len(rows) == len(set(pairs.values())) else None
-
-
 def _assign(cost: F64, allowed: NDArray[np.bool_], gate: float) -> dict[int, int]:
     """As many allowed pairs as there can be, at the least cost: detection of each track."""
     # Dearer than any set of allowed pairs, so that one is taken only where nothing else is left.
@@ -306,26 +321,26 @@ def _divide(
             return {t: part.seen for t, part in zip(left, parts, strict=True) if part}
         left.remove(surplus[0])
     (last,) = left
-    doubt_px2 = _size_noise_px2(expected[last], blob)
+    doubt_px2 = _size_noise_px2(expected[last].shape, blob)
     return {last: replace(_vague(expected[last], blob, doubt_px2), parts_of=(blob,))}
 
 
-def _size_noise_px2(expected: Expected, detection: Detection) -> float:
+def _size_noise_px2(shape: Shape, detection: Detection) -> float:
     """Variance of the centroid that another size than expected stands for.
 
     What is missing or too much may lie on any side: it shifts the centroid by about its share of
     the radius.
     """
-    grown = _grown(expected, detection)
-    large_px2 = max(detection.area_px2, expected.shape.area_px2)
+    grown = _grown(shape, detection)
+    large_px2 = max(detection.area_px2, shape.area_px2)
     return (1 - min(grown, 1 / grown)) ** 2 * large_px2 / math.pi
 
 
-def _doubted(expected: Expected, detection: Detection) -> Detection:
+def doubt_size(shape: Shape, detection: Detection) -> Detection:
     """Take a detection of quite another size than expected for a part, or for more than one."""
-    if _OTHER_SIZE <= _grown(expected, detection) <= 1 / _OTHER_SIZE:
+    if _OTHER_SIZE <= _grown(shape, detection) <= 1 / _OTHER_SIZE:
         return detection
-    noise_px2 = _size_noise_px2(expected, detection) * np.eye(2)
+    noise_px2 = _size_noise_px2(shape, detection) * np.eye(2)
     return replace(detection, covariance_px2=detection.covariance_px2 + noise_px2)
 
 
@@ -355,7 +370,7 @@ def _in_place(
         if t in seen or t in pairs or d in used or d in pairs.values():
             continue
         place, blob = expected[t].place, found[d]
-        if not 1 / _SIZE_RATIO <= _grown(expected[t], blob) <= _SIZE_RATIO:
+        if not 1 / _SIZE_RATIO <= _grown(expected[t].shape, blob) <= _SIZE_RATIO:
             continue
         x, y = blob.centroid_px
         if blobs.radius(place, x, y) <= 1 or blobs.covered(place, blob) >= _INSIDE:
@@ -372,15 +387,17 @@ def _with_piece(
     vessel must have become too small, and the piece lie in its place.
     """
     whole = blobs.join([*(own.parts_of or (own,)), piece])
-    if blobs.filling(whole) < _LEAST_FILLING or _grown(expected, whole) > _MOST_GROWN:
+    if blobs.filling(whole) < _LEAST_FILLING or _grown(expected.shape, whole) > _MOST_GROWN:
         return None
     if own.patch is not None and piece.patch is not None:
         if blobs.facing(own, piece) < _BANKS:
             return None
     else:
         x, y = piece.centroid_px
-        better = abs(math.log(_grown(expected, whole))) < abs(math.log(_grown(expected, own)))
-        small = _grown(expected, own) < _SMALL
+        better = abs(math.log(_grown(expected.shape, whole))) < abs(
+            math.log(_grown(expected.shape, own))
+        )
+        small = _grown(expected.shape, own) < _SMALL
         if not (small and better and blobs.radius(expected.place, x, y) <= 1):
             return None
     if mahalanobis2([expected.state], [whole])[0][0, 0] > gate:
@@ -388,6 +405,6 @@ def _with_piece(
     return whole
 
 
-def _grown(expected: Expected, detection: Detection) -> float:
+def _grown(shape: Shape, detection: Detection) -> float:
     """Area as a part of the expected one; a pixel more of both, so that neither is nothing."""
-    return (detection.area_px2 + 1) / (expected.shape.area_px2 + 1)
+    return (detection.area_px2 + 1) / (shape.area_px2 + 1)

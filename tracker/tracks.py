@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from veintrack.tracker import kalman
-from veintrack.tracker.association import Expected, associate
+from veintrack.tracker.association import Expected, associate, clear_pairs, doubt_size
 from veintrack.tracker.frame import (
     F64,
     Detection,
@@ -255,30 +255,37 @@ class VeinTracker:
         self, detections: Sequence[Detection], dt_s: float
     ) -> tuple[list[tuple[Life, Detection]], list[Life], list[Detection]]:
         """Say which tracks are seen, and as what, which are not, and what belongs to none."""
-        rules = self.settings
+        rules, lives = self.settings, self._lives
+        extra_px2 = [life.extra_px2(rules) for life in lives]
+        clear = clear_pairs([life.state for life in lives], extra_px2, detections, rules.gate)
+        if clear is not None:
+            own = zip(lives, [detections[d] for d in clear], strict=True)
+            seen = [(life, doubt_size(life.shape, found)) for life, found in own]
+            if not any(life.doubts(found, rules) for life, found in seen):
+                return seen, [], []
         expected = [
             Expected(
                 life.state,
                 life.shape,
                 life.area_sd_after(life.unseen_s + dt_s, rules),
-                life.extra_px2(rules),
+                extra,
                 life.believed,
                 life.alone_s >= rules.settled_s,
             )
-            for life in self._lives
+            for life, extra in zip(lives, extra_px2, strict=True)
         ]
         matches = associate(expected, detections, rules.gate)
-        seen = [(self._lives[index], found) for index, found in matches.pairs]
+        seen = [(lives[index], found) for index, found in matches.pairs]
         if doubted := [found for life, found in seen if life.doubts(found, rules)]:
             others = [found for life, found in seen if not life.doubts(found, rules)]
             detections = [d for d in detections if _is_any(d, others) or not _is_any(d, doubted)]
             matches = associate(expected, detections, rules.gate)
-            seen = [(self._lives[index], found) for index, found in matches.pairs]
+            seen = [(lives[index], found) for index, found in matches.pairs]
             seen = [(life, found) for life, found in seen if not life.doubts(found, rules)]
         for index in matches.jumped:
-            self._lives[index].jumped = True
-        lives = {id(life) for life, _ in seen}
-        missed = [life for life in self._lives if id(life) not in lives]
+            lives[index].jumped = True
+        ids = {id(life) for life, _ in seen}
+        missed = [life for life in lives if id(life) not in ids]
         return seen, missed, [detections[index] for index in matches.free_detections]
 
     def _updated(self, seen: Sequence[tuple[Life, Detection]]) -> list[Gaussian]:

@@ -14,7 +14,12 @@ from scipy.optimize import linear_sum_assignment
 
 from tests.tracker.vessel_maps import Vessel, seen
 from veintrack.tracker import kalman
-from veintrack.tracker.association import Expected, Matches, associate, mahalanobis2
+from veintrack.tracker.association import (
+    Expected,
+    Matches,
+    associate,
+    mahalanobis2,
+)
 from veintrack.tracker.frame import F64, Detection, Shape
 from veintrack.tracker.kalman import Gaussian
 
