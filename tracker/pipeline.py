@@ -253,6 +253,7 @@ class Pipeline:
         """
         taken, first_ns, begun_ns = 0, None, time.monotonic_ns()
         while not self._stopping and taken != self.settings.max_frames:
+            self._tracker.reflect()  # the next frame is waited for, as a rule
             try:
                 arrived = self._reader.take(_GLANCE_S if begun else _POLL_S)
             except queue.Empty:
@@ -327,8 +328,7 @@ class Pipeline:
         t0 = time.perf_counter_ns()
         work = self._segmenter.start(frame.pixels, place.region)
         t1 = time.perf_counter_ns()
-        sight = self._lookout.look(work, frame, place)  # while the engine computes, as is this:
-        self._tracker.reflect()
+        sight = self._lookout.look(work, frame, place)  # while the engine computes
         return _Begun(arrived, place, sight, work, begun_ns, t0 - arrived.put_ns, t1 - t0, t1)
 
     def _finish(self, begun: _Begun) -> FrameResult:

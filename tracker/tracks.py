@@ -151,8 +151,8 @@ class VeinTracker:
     def reflect(self) -> None:
         """Work out collapse, pulse and likeness, where it is time to, from what was seen so far.
 
-        An update tells them as they were before it, and does this first: who waits for a network
-        before the next update has the time now.
+        An update tells them as they were before it, and does this first: who waits for the next
+        frame has the time now.
         """
         for life in self._lives:
             if life.vitals is not None:
