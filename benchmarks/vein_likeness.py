@@ -1,6 +1,7 @@
 """Measure sizes, collapse, pulse and vein-likeness on random phantom vessels.
 
     python benchmarks/vein_likeness.py --phantoms 80 --json vein_likeness.json
+    python benchmarks/vein_likeness.py --first 1000 --phantoms 160  # on which nothing was fitted
 
 Every phantom is looked at for a little more than four seconds at 25 fps, as it comes (four in ten
 are not pressed at all) and again under a hand that presses lightly; an eighth of as many are the
@@ -257,6 +258,7 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--phantoms", type=int, default=80)
+    parser.add_argument("--first", type=int, default=0, help="number of the first phantom")
     parser.add_argument("--model", default="default")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -264,13 +266,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.phantoms < 10:
         parser.error(f"--phantoms must be at least 10, got {options.phantoms}")
+    if options.first < 0:
+        parser.error(f"--first must not be negative, got {options.first}")
 
     segmenter = load_segmenter(options.model, engine=options.engine, precision=options.precision)
     cases = [
         case
-        for number in range(options.phantoms)
+        for number in range(options.first, options.first + options.phantoms)
         for hand in HANDS
-        if hand != "demo" or number < options.phantoms / 8
+        if hand != "demo" or number < options.first + options.phantoms / 8
         for case in look(number, hand, segmenter)
     ]
     weights, scores = report(cases)

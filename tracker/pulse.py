@@ -27,12 +27,13 @@ _TURNS = (2 * math.pi * _GRID_HZ).astype(np.float32)
 _DRIFT = 4  # order of the polynomial: over four seconds it follows what is slower than 0.5 Hz
 _MOST_DRIFT = 0.45  # in the logarithm: whoever presses harder distorts more than can be fitted
 _FALSE_ALARM = 0.001  # probability of taking noise for a pulse
+_HIDDEN_SD = 8.0  # of a strength: about half of the pulses so strong stand out from normal noise
 _NEAR_HZ = 1.0  # noise is judged by what is left so near to the peak: it is stronger at slow ones
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A pulse that stands out from the noise.
+    """What in a vessel's size is most like a pulse.
 
     Attributes
     ----------
@@ -51,6 +52,16 @@ class Pulse:
     strength_sd: float
     false_alarm: float
 
+    @property
+    def stands_out(self) -> bool:
+        """Whether it is more than noise shows."""
+        return self.false_alarm <= _FALSE_ALARM
+
+    @property
+    def hidden_strength(self) -> float:
+        """How strong a pulse may be that does not stand out from the noise here."""
+        return _HIDDEN_SD * self.strength_sd
+
 
 def tells_pulse(time_s: F64) -> bool:
     """Whether samples at these times, ascending, are enough to tell any pulse in the band."""
@@ -62,7 +73,7 @@ def tells_pulse(time_s: F64) -> bool:
 
 
 def find_pulse(time_s: F64, size: F64) -> Pulse | None:
-    """Look for a pulse in the size of one vessel.
+    """Find what in the size of one vessel is most like a pulse, and whether it is one.
 
     Parameters
     ----------
@@ -74,8 +85,8 @@ def find_pulse(time_s: F64, size: F64) -> Pulse | None:
     Returns
     -------
     Pulse or None
-        None where nothing stands out from the noise, where too little was seen to tell, or where
-        the samples come more slowly than at :data:`LEAST_RATE_HZ`.
+        None where nothing can be told: too little was seen, it changes too much otherwise, or the
+        samples come more slowly than at :data:`LEAST_RATE_HZ`.
 
     Notes
     -----
@@ -110,8 +121,6 @@ def find_pulse(time_s: F64, size: F64) -> Pulse | None:
     independent = 2 * float(t[-1]) * (PULSE_HZ[1] - PULSE_HZ[0])
     chance = (1 + peak / (count * noise)) ** -count
     false_alarm = -math.expm1(independent * math.log1p(-chance))
-    if false_alarm > _FALSE_ALARM:
-        return None
     return Pulse(hz, beat.swing, math.sqrt(noise / 2 * beat.swing_factor), false_alarm)
 
 

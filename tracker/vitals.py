@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veintrack.tracker.frame import F64, Detection, Spacing
 from veintrack.tracker.measure import axes_mm
-from veintrack.tracker.pulse import LEAST_SPAN_S, Pulse, find_pulse, tells_pulse
+from veintrack.tracker.pulse import LEAST_SPAN_S, Pulse, find_pulse
 
 __all__ = ["WINDOW_S", "Cues", "VitalSigns", "Vitals", "vein_likeness"]
 
@@ -26,12 +27,17 @@ _LOOKS_PER_SPECTRUM = 4  # a pulse changes slowly, and costs more than all the r
 _SPREAD = 0.6180339887  # golden section: tracks of different sizes look at different times
 _STEADY_S = 0.16  # over this long samples are smoothed, or extremes would be those of noise
 _SPIKE = 8.0  # times the usual bow between three samples: no vessel does that
+_SPELL_S = 0.4  # form and place are medians over this long: no hand is as fast as half of it
+_SPELL_SAMPLES = 3  # at least
+_STRAY = np.array([(0.15,), (0.05,)])  # parts of axes' ratio and depth: so far off is no vessel
 _LEAST_PART = 0.5  # of the window: collapse from here on
 _LIKENESS_PART = 0.7  # and likeness, as it needs the pulse
 _LEAST_SAMPLES = 8
-_COLUMNS = 5  # of a sample: time, minor axis, axes' ratio, depth, logarithm of the diameter
-_TIME = 0
-_MINOR, _RATIO, _DEPTH, _SIZE = range(4)  # of the others
+# Of a sample: time, minor axis, axes' ratio, depth, logarithm of the diameter, and how much of the
+# ellipse with its axes the outline fills.
+_COLUMNS = 6
+_TIME, _OVAL = 0, 5
+_MINOR, _RATIO, _DEPTH, _SIZE = range(4)  # of those between
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +89,9 @@ _BIAS = 12.0
 _WEIGHTS = Cues(flattening=20.0, push=-40.0, pulse=-30.0, roundness=-12.5)
 _MOST_ODDS = 4.0  # 50 to 1: a few hundred phantom vessels bear out no more
 # What a network's outlines get wrong over and above what changes from frame to frame.
-_FLOOR_SD = Cues(flattening=0.01, push=0.003, pulse=0.005, roundness=0.04)
-_PULSE_UNKNOWN = 0.06, 0.04  # pulse and its deviation where frames come too slowly: either kind's
-_NO_PULSE = 0.0, 0.01  # where none stands out
+_FLOOR_SD = Cues(flattening=0.05, push=0.006, pulse=0.01, roundness=0.03)
+_OVAL_SD = 0.8  # of the roundness, for the root of the part of its ellipse that an outline lacks
+_PULSE_UNKNOWN = 0.06, 0.04  # pulse and its deviation where nothing can be told: either kind's
 _BOW_SD = 1.4826 / math.sqrt(1.5)  # standard deviation of normal noise, from its usual bow
 _least, _most = np.minimum.reduce, np.maximum.reduce  # cheaper than their array methods
 
@@ -102,14 +108,21 @@ def vein_likeness(cues: Cues, sd: Cues) -> tuple[float, float]:
     -----
     A logistic score. Direction of the cues: veins are compressible, thin-walled and oval, arteries
     round, pulsatile and hardly compressible (Troianos et al., J. Am. Soc. Echocardiogr. 24, 2011,
-    section 6). The weights were fitted to the phantom, and hold there only. The uncertainty is
-    that of the cues, propagated to first order (delta method); it does not hold how far the
-    phantom is from a patient.
+    section 6). The weights were fitted to the phantom, and hold there only. The odds are uncertain
+    as the cues are (first-order propagation); the score is the mean of those one standard
+    deviation to either side, and half their distance its uncertainty (Julier and Uhlmann, Proc.
+    IEEE 92, 2004, in one dimension): what is not known pulls it towards a half, as in MacKay,
+    Neural Comput. 4, 1992. It does not hold how far the phantom is from a patient.
     """
     odds = _BIAS + math.fsum(map(operator.mul, _WEIGHTS, cues))
     odds_sd = math.hypot(*map(operator.mul, _WEIGHTS, sd))
-    score = 1 / (1 + math.exp(-max(-_MOST_ODDS, min(_MOST_ODDS, odds))))
-    return score, score * (1 - score) * odds_sd
+    odds = max(-_MOST_ODDS, min(_MOST_ODDS, odds))
+    low, high = _logistic(odds - odds_sd), _logistic(odds + odds_sd)
+    return (low + high) / 2, (high - low) / 2
+
+
+def _logistic(odds: float) -> float:
+    return (1 + math.tanh(odds / 2)) / 2
 
 
 class Vitals:
@@ -177,7 +190,8 @@ class Vitals:
         if not (minor > 0 and seen.area_px2 > 0):
             return
         self._depth = (float(seen.centroid_px[1]) + 0.5 - top_px) * row
-        self._append(minor, minor / major, 0.5 * math.log(seen.area_px2 * row * column))
+        oval = seen.area_px2 / (math.pi / 4 * seen.axes_px[0] * seen.axes_px[1])
+        self._append(minor, minor / major, 0.5 * math.log(seen.area_px2 * row * column), oval)
 
     def miss(self, time_ns: int, collapsed: bool) -> None:
         """Take in that it was not seen in one frame.
@@ -190,7 +204,7 @@ class Vitals:
             Whether it was pressed flat, which is a diameter of 0; else nothing is known.
         """
         if self._advance(time_ns, 0.0) and collapsed:
-            self._append(0.0, 0.0, math.nan)
+            self._append(0.0, 0.0, math.nan, 1.0)
 
     def signs(self) -> VitalSigns:
         """Say what the window says; at most a quarter of a second of capture time old."""
@@ -212,9 +226,9 @@ class Vitals:
         self._now_ns = time_ns
         return True
 
-    def _append(self, minor: float, ratio: float, log_size: float) -> None:
+    def _append(self, minor: float, ratio: float, log_size: float, oval: float) -> None:
         time_s = (self._now_ns - self._first_ns) * 1e-9
-        self._samples.extend((time_s, minor, ratio, self._depth, log_size))
+        self._samples.extend((time_s, minor, ratio, self._depth, log_size, oval))
 
     def _look(self) -> VitalSigns:
         rows = self._recent()
@@ -224,26 +238,29 @@ class Vitals:
         if span_s < _LEAST_PART * self._window_s:
             self._pulse = self._cues = None
             return VitalSigns()
-        clean, bow = _despiked(rows[1:])
+        clean, bow = _despiked(rows[1:_OVAL])
+        rate_hz = count / span_s
+        levels, stray = _levelled(clean[_RATIO:_SIZE], rate_hz)
         if self._looks % _LOOKS_PER_SPECTRUM == 0 or span_s < LEAST_SPAN_S:
-            sized = np.isfinite(clean[_SIZE])
+            sized = np.isfinite(clean[_SIZE]) & ~stray
             self._pulse = find_pulse(rows[_TIME, 1:-1][sized], clean[_SIZE, sized])
-        rate_hz, clean = count / span_s, clean[:_SIZE]
-        steady = _steadied(clean, rate_hz)
+        minor = clean[_MINOR]
+        if np.count_nonzero(stray):  # seldom
+            minor = minor[~stray | (minor == 0)]  # pressed flat was no other outline
+        steady = _steadied(minor, rate_hz)
         # A parabola overshoots where something jumps.
-        low = np.maximum(_least(steady, axis=1), _least(clean, axis=1)).tolist()
-        high = np.minimum(_most(steady, axis=1), _most(clean, axis=1)).tolist()
-        collapse = 1 - low[_MINOR] / high[_MINOR] if high[_MINOR] > 0 else 1.0
-        hz, strength = (self._pulse.hz, self._pulse.strength) if self._pulse else (None, None)
+        low, high = max(_least(steady), _least(minor)), min(_most(steady), _most(minor))
+        collapse = float(1 - low / high) if high > 0 else 1.0
+        pulse = self._pulse if self._pulse and self._pulse.stands_out else None
+        hz, strength = (pulse.hz, pulse.strength) if pulse else (None, None)
         if span_s < _LIKENESS_PART * self._window_s:
             return VitalSigns(collapse, hz, strength)
         jitter = float(bow[_RATIO]) * _BOW_SD / math.sqrt(max(1.0, _STEADY_S * rate_hz))
-        told = self._pulse is not None or tells_pulse(rows[_TIME])
-        self._cues = self._weigh(low, high, jitter, told)
+        self._cues = self._weigh(levels, jitter, _lack(rows[_OVAL, 1:-1]))
         return VitalSigns(collapse, hz, strength, *vein_likeness(*self._cues))
 
     def _recent(self) -> F64:
-        """Drop what is older than the window, and copy the rest, shape (5, N)."""
+        """Drop what is older than the window, and copy the rest, shape (6, N)."""
         since_s = (self._now_ns - self._first_ns) * 1e-9 - self._window_s
         samples, old = self._samples, 0
         while old < len(samples) and samples[old] < since_s:
@@ -252,17 +269,19 @@ class Vitals:
         rows: F64 = np.array(samples).reshape(-1, _COLUMNS).T.copy()
         return rows
 
-    def _weigh(
-        self, low: list[float], high: list[float], jitter: float, pulse_told: bool
-    ) -> tuple[Cues, Cues]:
-        """Make cues, and their standard deviations, of extremes and pulse."""
-        pulse, pulse_sd = _NO_PULSE if pulse_told else _PULSE_UNKNOWN
-        if self._pulse:
+    def _weigh(self, levels: F64, jitter: float, lack: float) -> tuple[Cues, Cues]:
+        """Make cues, and their standard deviations, of what form, place and size did."""
+        pulse, pulse_sd = _PULSE_UNKNOWN
+        if self._pulse and self._pulse.stands_out:
             pulse, pulse_sd = self._pulse.strength, self._pulse.strength_sd
-        roundest, deepest = high[_RATIO], high[_DEPTH]
+        elif self._pulse:  # anything from none to what the noise hides, or what either kind has
+            hidden = self._pulse.hidden_strength
+            pulse, pulse_sd = min(pulse, hidden / 2), min(pulse_sd, hidden / math.sqrt(12))
+        flattest, shallowest = _least(levels, axis=1).tolist()
+        roundest, deepest = _most(levels, axis=1).tolist()
         cues = Cues(
-            flattening=1 - low[_RATIO] / roundest if roundest > 0 else 1.0,
-            push=max(0.0, 1 - low[_DEPTH] / deepest) if deepest > 0 else 0.0,
+            flattening=1 - flattest / roundest if roundest > 0 else 1.0,
+            push=max(0.0, 1 - shallowest / deepest) if deepest > 0 else 0.0,
             pulse=pulse,
             roundness=roundest,
         )
@@ -271,7 +290,7 @@ class Vitals:
             flattening=math.hypot(jitter / max(roundest, 0.1), floor.flattening),
             push=floor.push,
             pulse=math.hypot(pulse_sd, floor.pulse),
-            roundness=math.hypot(jitter, floor.roundness),
+            roundness=math.hypot(jitter, _OVAL_SD * math.sqrt(lack), floor.roundness),
         )
         return cues, sd
 
@@ -302,18 +321,54 @@ def _despiked(values: F64) -> tuple[F64, F64]:
     return np.where(far, middle, b), bow
 
 
+def _levelled(values: F64, rate_hz: float) -> tuple[F64, NDArray[np.bool_]]:
+    """Follow form and place, in rows, by medians over short spells: a beat leaves both alone.
+
+    Returns
+    -------
+    levels : ndarray of shape (2, P)
+        The medians, of spells that overlap by half.
+    stray : ndarray of shape (N,)
+        Whether form or place are far from the median around them: now and then an outline takes in
+        a neighbour, or only a part of the vessel.
+    """
+    count = values.shape[1]
+    spells, nearest = _spells(count, max(_SPELL_SAMPLES, round(_SPELL_S * rate_hz)))
+    sorted_spells = values.take(spells, axis=1)
+    sorted_spells.sort(axis=2)  # for so few faster than to part them
+    levels = sorted_spells[:, :, spells.shape[1] // 2].copy()
+    away = np.abs(values - levels.take(nearest, axis=1))
+    return levels, np.logical_or.reduce(away > _STRAY * _most(levels, axis=1, keepdims=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _spells(count: int, length: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """List the samples of each spell, and for each sample the spell whose middle is nearest."""
+    length = min(count, length)
+    starts = np.linspace(0, count - length, max(1, round(2 * count / length) - 1))
+    middles = starts.round() + (length - 1) / 2
+    nearest = np.abs(np.arange(count)[:, None] - middles).argmin(axis=1)
+    return starts.round().astype(np.intp)[:, None] + np.arange(length), nearest
+
+
+def _lack(ovals: F64) -> float:
+    """Usual part of its ellipse that an outline lacks."""
+    half = len(ovals) // 2
+    return max(0.0, 1 - float(np.partition(ovals, half)[half]))
+
+
 def _steadied(values: F64, rate_hz: float) -> F64:
-    """Fit a parabola around each sample, in rows, which leaves the height of a beat as it is.
+    """Fit a parabola around each sample, which leaves the height of a beat as it is.
 
     Savitzky and Golay, Anal. Chem. 36, 1964; the weights as of evenly spaced samples.
     """
     reach = round(_STEADY_S * rate_hz / 2)
-    if reach < 2 or values.shape[1] <= 2 * reach:
+    if reach < 2 or len(values) <= 2 * reach:
         return values
-    rows: F64 = np.correlate(values.ravel(), _parabola(reach), "same").reshape(values.shape)
-    rows[:, :reach] = values[:, :reach]  # no parabola fits around these
-    rows[:, -reach:] = values[:, -reach:]
-    return rows
+    steady: F64 = np.correlate(values, _parabola(reach), "same")
+    steady[:reach] = values[:reach]  # no parabola fits around these
+    steady[-reach:] = values[-reach:]
+    return steady
 
 
 @functools.cache

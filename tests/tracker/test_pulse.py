@@ -28,6 +28,11 @@ def beat(t: F64, hz: float, strength: float, phase: float = 0.0) -> F64:
     return size
 
 
+def found(t: F64, size: F64) -> bool:
+    pulse = find_pulse(t, size)
+    return pulse is not None and pulse.stands_out
+
+
 def pressed(t: F64, how_hard: float) -> F64:
     """Logarithm of a diameter under a hand that presses every five seconds."""
     opening: F64 = np.log(1 - how_hard * np.sin(math.pi * 0.2 * t) ** 2) / 2
@@ -41,6 +46,7 @@ def test_at_25_fps_a_pulse_is_found_within_a_tenth_of_a_hertz(hz: float) -> None
         t = times(25, rng)
         pulse = find_pulse(t, beat(t, hz, 0.06, rng.uniform(0, 6)) + rng.normal(0, 0.005, len(t)))
         assert pulse is not None
+        assert pulse.stands_out
         assert pulse.hz == pytest.approx(hz, abs=0.1)
         assert pulse.strength == pytest.approx(0.06, abs=0.01)
         assert pulse.strength == pytest.approx(0.06, abs=4 * pulse.strength_sd + 0.003)
@@ -65,6 +71,7 @@ def test_pressing_uneven_stamps_and_lost_frames_change_nothing(
         t, beat(t, hz, strength, phase) + pressed(t, press) + rng.normal(0, 0.002, len(t))
     )
     assert pulse is not None
+    assert pulse.stands_out
     assert pulse.hz == pytest.approx(hz, abs=0.1)
     assert pulse.strength == pytest.approx(strength, abs=0.02)
 
@@ -74,6 +81,7 @@ def test_a_gap_of_a_second_does_not_hide_a_pulse() -> None:
     t = t[(t < 1.2) | (t > 2.2)]
     pulse = find_pulse(t, beat(t, 1.3, 0.05))
     assert pulse is not None
+    assert pulse.stands_out
     assert pulse.hz == pytest.approx(1.3, abs=0.05)
 
 
@@ -87,13 +95,29 @@ def test_noise_is_seldom_taken_for_a_pulse_also_where_it_lasts(memory: float, pr
         for i in range(1, len(t)):
             noise[i] = memory * noise[i - 1] + math.sqrt(1 - memory**2) * noise[i]
         shift = rng.uniform(0, 5)
-        alarms += find_pulse(t, pressed(t + shift, press) + 0.01 * noise) is not None
+        alarms += found(t, pressed(t + shift, press) + 0.01 * noise)
     assert alarms <= 3  # one in a thousand is meant
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.01, 0.05])
+def test_what_does_not_stand_out_is_weaker_than_what_the_noise_is_said_to_hide(
+    noise: float,
+) -> None:
+    rng, t = np.random.default_rng(11), np.arange(100) / 25
+    faint = strong = 0
+    for _ in range(100):
+        scatter = rng.normal(0, noise, len(t))
+        quiet = find_pulse(t, scatter)
+        assert quiet is not None
+        faint += found(t, scatter + beat(t, 1.3, 0.5 * quiet.hidden_strength))
+        strong += found(t, scatter + beat(t, 1.3, 1.5 * quiet.hidden_strength))
+    assert faint <= 20
+    assert strong >= 80
 
 
 def test_a_vessel_that_does_not_change_has_no_pulse() -> None:
     t = np.arange(100) / 25
-    assert find_pulse(t, np.full(100, 3.0)) is None
+    assert not found(t, np.full(100, 3.0))
 
 
 def test_a_vessel_that_is_nearly_shut_is_no_place_to_look_for_a_pulse() -> None:
@@ -113,4 +137,4 @@ def test_a_vessel_that_is_nearly_shut_is_no_place_to_look_for_a_pulse() -> None:
 )
 def test_too_short_too_few_or_too_slow_says_so(t: F64, enough: bool) -> None:
     assert tells_pulse(t) is enough
-    assert (find_pulse(t, beat(t, 1.2, 0.1)) is not None) is enough
+    assert found(t, beat(t, 1.2, 0.1)) is enough

@@ -18,11 +18,12 @@ NONE = VitalSigns()
 Size = Callable[[float], tuple[float, float]]  # time -> major and minor axis
 
 
-def seen(major: float, minor: float, y: float = 120.0) -> Detection:
+def seen(major: float, minor: float, y: float = 120.0, oval: float = 1.0) -> Detection:
+    """See an outline, which fills so much of the ellipse with its axes."""
     return Detection(
         centroid_px=np.array([100.0, y]),
         covariance_px2=np.eye(2),
-        area_px2=math.pi * major * minor / 4,
+        area_px2=oval * math.pi * major * minor / 4,
         axes_px=(major, minor),
         angle_rad=0.0,
         score=0.9,
@@ -98,6 +99,82 @@ def test_single_bad_frames_make_no_collapse() -> None:
         return (60.0, 15.0 if bad else 40 + 0.2 * math.sin(40 * t))
 
     assert watch(size).collapse == pytest.approx(0.01, abs=0.01)
+
+
+def test_an_outline_that_now_and_then_is_another_changes_nothing() -> None:
+    """A sixth of the time it takes in a neighbour, or is only a part, for a few frames."""
+
+    def look(strays: bool) -> tuple[VitalSigns, Cues]:
+        vitals = Vitals()
+        for i in range(110):
+            t, turn = i / 25, i % 36
+            k = 1 + 0.03 * math.sin(2 * math.pi * 1.2 * t)
+            major, minor, y = 44 * k, 40 * k, 120.0
+            if strays and turn < 3:
+                major, minor, y = 90 * k, 45 * k, 140.0
+            elif strays and 18 <= turn < 21:
+                major, minor, y = 42 * k, 18 * k, 110.0
+            vitals.add(i * 40_000_000, seen(major, minor, y), None)
+            signs = vitals.signs()
+        assert vitals.cues is not None
+        return signs, vitals.cues[0]
+
+    (signs, cues), (quiet, usual) = look(True), look(False)
+    assert quiet.pulse_hz is not None
+    assert signs.collapse == pytest.approx(quiet.collapse, abs=0.005)
+    assert signs.pulse_hz == pytest.approx(quiet.pulse_hz, abs=0.02)
+    assert cues == pytest.approx(usual, abs=0.01)
+    assert signs.vein_likeness == pytest.approx(quiet.vein_likeness, abs=0.05)
+
+
+@pytest.mark.parametrize("start_s", [1.0, 1.13, 2.07, 2.5])
+@pytest.mark.parametrize(("base_s", "least"), [(0.7, 0.38), (1.0, 0.44), (2.0, 0.5)])
+def test_one_squeeze_of_a_still_vessel_is_no_stray_outline(
+    start_s: float, base_s: float, least: float
+) -> None:
+    vitals = Vitals()
+    for i in range(110):
+        part = (i / 25 - start_s) / base_s
+        press = math.sin(math.pi * part) ** 2 if 0 < part < 1 else 0.0
+        one = seen(60 * (1 + 0.06 * press), 40 * (1 - 0.5 * press), 120 * (1 - 0.06 * press))
+        vitals.add(i * 40_000_000, one, None)
+        signs = vitals.signs()
+    assert signs.collapse == pytest.approx(0.5, abs=0.03)
+    assert vitals.cues is not None
+    assert vitals.cues[0].flattening > least  # of 0.53: form is a median over 0.4 s
+
+
+def test_an_outline_that_is_no_oval_leaves_doubt() -> None:
+    def look(oval: float) -> tuple[float, float]:
+        vitals, signs = Vitals(), NONE
+        for i in range(110):
+            k = 1 + 0.02 * math.sin(2 * math.pi * 1.2 * i / 25)
+            vitals.add(i * 40_000_000, seen(60 * k, 33 * k, oval=oval), None)
+            signs = vitals.signs()
+        assert signs.vein_likeness is not None
+        assert signs.vein_likeness_sd is not None
+        return signs.vein_likeness, signs.vein_likeness_sd
+
+    (clear, little), (unclear, much) = look(1.0), look(0.9)
+    assert 0.5 < unclear < clear
+    assert much > 2 * little
+
+
+def test_a_pulse_that_noise_may_hide_is_unknown_and_not_none() -> None:
+    def look(noise: float) -> tuple[Cues, Cues]:
+        rng, vitals, signs = np.random.default_rng(3), Vitals(), NONE
+        for i in range(110):
+            k = 1 + rng.normal(0, noise)
+            vitals.add(i * 40_000_000, seen(60 * k, 40 * k), None)
+            signs = vitals.signs()
+        assert signs.pulse_hz is None
+        assert vitals.cues is not None
+        return vitals.cues
+
+    (quiet, quiet_sd), (noisy, noisy_sd) = look(0.0005), look(0.1)
+    assert quiet.pulse == pytest.approx(0.0, abs=0.005)
+    assert noisy.pulse == pytest.approx(0.06)
+    assert noisy_sd.pulse > 3 * quiet_sd.pulse
 
 
 def test_pressed_flat_is_a_collapse_of_one_and_merely_unseen_is_none() -> None:
@@ -178,12 +255,22 @@ def test_a_vessel_that_flattens_is_a_vein_and_one_that_keeps_round_under_the_han
 def test_each_cue_counts_in_its_direction_and_doubt_grows_with_the_cues() -> None:
     usual = Cues(flattening=0.08, push=0.02, pulse=0.05, roundness=0.8)
     sd = Cues(0.02, 0.005, 0.01, 0.05)
-    score, doubt = vein_likeness(usual, sd)
+    score, _ = vein_likeness(usual, sd)
     assert vein_likeness(usual._replace(flattening=0.2), sd)[0] > score
     for name, more in (("push", 0.05), ("pulse", 0.1), ("roundness", 0.95)):
         assert vein_likeness(usual._replace(**{name: more}), sd)[0] < score
-    assert vein_likeness(usual, Cues(*(2 * s for s in sd)))[1] == pytest.approx(2 * doubt)
-    assert vein_likeness(usual, Cues(0, 0, 0, 0))[1] == 0
+    certain, none = vein_likeness(usual, Cues(0, 0, 0, 0))
+    assert none == 0
+    # As far as the odds bend little, doubt is that of the cues times their weights.
+    little = [vein_likeness(usual, Cues(*(k * s for s in sd)))[1] for k in (0.01, 0.02)]
+    assert little[1] == pytest.approx(2 * little[0], rel=1e-3)
+    before = abs(certain - 0.5)
+    for k in (0.5, 1, 2, 4):
+        score, more = vein_likeness(usual, Cues(*(k * s for s in sd)))
+        assert more > none
+        assert 0 < score - more < score + more < 1
+        assert abs(score - 0.5) < before  # and pulls the score towards undecided
+        none, before = more, abs(score - 0.5)
 
 
 def test_looking_often_changes_nothing() -> None:
