@@ -1,7 +1,7 @@
 """Measure sizes, collapse, pulse and vein-likeness on random phantom vessels.
 
     python benchmarks/vein_likeness.py --phantoms 80 --json vein_likeness.json
-    python benchmarks/vein_likeness.py --first 1000 --phantoms 160  # on which nothing was fitted
+    python benchmarks/vein_likeness.py --first 1000 --phantoms 180  # on which nothing was fitted
 
 Every phantom is looked at for a little more than four seconds at 25 fps, as it comes (four in ten
 are not pressed at all) and again under a hand that presses lightly; an eighth of as many are the
