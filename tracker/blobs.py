@@ -120,7 +120,7 @@ def cut(detection: Detection, places: Sequence[Place]) -> list[Part | None]:
     patch = _pixels(detection)
     patch = _padded(patch, _bounds(patch, places))
     for _ in range(_ROUNDS):
-        places = _nudged(patch, places)
+        places = _nudged(patch, places, detection.edge)
     shares, expected = _sharing(patch, places)
     return [_part(detection, patch, places, i, share, expected) for i, share in enumerate(shares)]
 
@@ -253,9 +253,9 @@ def _sharing(patch: Patch, places: Sequence[Place]) -> tuple[F64, F64]:
     return shares / shares.sum(axis=0), expected
 
 
-def _nudged(patch: Patch, places: Sequence[Place]) -> list[Place]:
+def _nudged(patch: Patch, places: Sequence[Place], edge: float) -> list[Place]:
     """Move each place by as much as its part of the blob lies off its part of the expected one."""
-    cover = np.minimum(patch.probability / (2 * patch.threshold), 1)
+    cover = np.minimum(patch.probability / (2 * edge), 1)
     shares, expected = _sharing(patch, places)
     moved = []
     for place, share in zip(places, shares, strict=True):
@@ -295,10 +295,14 @@ def _part(
     expected: F64,
 ) -> Part | None:
     p = patch.probability
-    kept = np.where(share < 1, share * np.minimum(p, 2 * patch.threshold), p)
+    kept = np.where(share < 1, share * np.minimum(p, 2 * detection.edge), p)
     if not (kept >= patch.threshold).any():
         return None
-    part = describe(replace(patch, probability=kept), contours=detection.contour_px is not None)
+    part = describe(
+        replace(patch, probability=kept),
+        contours=detection.contour_px is not None,
+        edge=detection.edge,
+    )
     place, visible = places[index], _weigh(patch, share * expected)
     # A cut that lies elsewhere by d moves the centroid by d times the sum, over the cut, of how
     # far it is from the centroid, over the area.

@@ -18,6 +18,8 @@ from veintrack.tracker.grid import Grid
 __all__ = ["DetectSettings", "axes_of", "describe", "detect", "moments_of"]
 
 _NEW, _FIRST, _DONE = 1, 2, 255  # marks of blobs: not visited, visited (from here on), long ago
+_WIDEST_BLUR = 1.0  # px²; beyond this it is the inside that is unsure
+_THINNEST = 4 / math.sqrt(12)  # px, axis of what is one pixel wide
 _NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
 
 
@@ -93,7 +95,11 @@ def detect(
 
 
 def describe(
-    patch: Patch, settings: DetectSettings = DetectSettings(), *, contours: bool = False
+    patch: Patch,
+    settings: DetectSettings = DetectSettings(),
+    *,
+    contours: bool = False,
+    edge: float | None = None,
 ) -> Detection:
     """Describe one vessel from its pixels: a blob as it was found, or a part of one.
 
@@ -105,6 +111,8 @@ def describe(
         How uncertain a centroid is.
     contours : bool
         Trace the outline too; of the largest piece, where there are several.
+    edge : float, optional
+        Probability on the outline; half of that well inside by default.
 
     Raises
     ------
@@ -117,36 +125,41 @@ def describe(
     if not width:
         raise ValueError(f"a patch must have pixels at its threshold {threshold:g}, got none")
 
-    # How much of each pixel is vessel: a half where the probability is the threshold.
-    shape = cv2.moments(np.minimum(p / (2 * threshold), 1.0))
+    score = cv2.mean(p, own)[0]
+    if edge is None:
+        edge = max(score, cv2.mean(p, (p >= score).view(np.uint8))[0]) / 2
+    cover = np.minimum(p / (2 * edge), 1.0)  # how much of each pixel is vessel
+    shape = cv2.moments(cover)
     area = shape["m00"]
     cx, cy = shape["m10"] / area, shape["m01"] / area
-    # A pixel is a square, not a point: it spreads by 1/12 px² about its own centre.
-    xx, yy = shape["mu20"] / area + 1 / 12, shape["mu02"] / area + 1 / 12
-    xy = shape["mu11"] / area
+    xx, yy, xy = shape["mu20"] / area, shape["mu02"] / area, shape["mu11"] / area
+    blur = _blur(xx + yy, area - cv2.norm(cover, cv2.NORM_L2SQR))
 
     (x0, y0), (per_x, per_y) = patch.origin_px, patch.step_px
-    major, minor, angle = axes_of(xx * per_x**2, yy * per_y**2, xy * per_x * per_y)
+    pixel_px2 = per_x * per_y
+    major, minor, angle = axes_of((xx - blur) * per_x**2, (yy - blur) * per_y**2, xy * pixel_px2)
+    thinnest = _THINNEST * math.sqrt(pixel_px2)
     vxx, vyy, vxy = _centroid_covariance(p, cx, cy, area, settings)
     floor_px2 = settings.noise_floor_px**2
-    across = vxy * per_x * per_y
+    across = vxy * pixel_px2
     return Detection(
         centroid_px=np.array((x0 + cx * per_x, y0 + cy * per_y)),
         covariance_px2=np.array(
             [(vxx * per_x**2 + floor_px2, across), (across, vyy * per_y**2 + floor_px2)]
         ),
-        area_px2=area * per_x * per_y,
-        axes_px=(major, minor),
+        area_px2=area * pixel_px2,
+        axes_px=(max(major, thinnest), max(minor, thinnest)),
         angle_rad=angle,
-        score=cv2.mean(p, own)[0],
+        score=score,
         box_px=(
             x0 + (left - 0.5) * per_x,
             y0 + (top - 0.5) * per_y,
             width * per_x,
             height * per_y,
         ),
-        contour_px=_trace(patch) if contours else None,
+        contour_px=_trace(patch, edge) if contours else None,
         patch=patch,
+        edge=edge,
     )
 
 
@@ -241,8 +254,27 @@ def _centroid_covariance(
     )
 
 
-def _trace(patch: Patch) -> F32:
-    """Outline at the threshold, traced on a four times finer map, in frame px."""
+def _blur(spread: float, unsure: float) -> float:
+    """Variance of an edge's blur across the edge, px², by which all second moments are too large.
+
+    A blurred edge is a sum of sharp ones, spread about its place, and moments add up. How wide it
+    is follows from `unsure`, the sum of c(1 - c) over the pixels' covers c: per length of outline
+    L/6 for a ramp of length L, whose variance is L²/12, so three times the square of it. For a
+    logistic edge it is 3.29 times. A mask that covers pixels in part is a ramp of one pixel.
+
+    Parameters
+    ----------
+    spread : float
+        Sum of the second moments along two axes: a quarter of the squared semi-axes, which give
+        the outline's length as 2 pi times their root mean square.
+    unsure : float
+        The sum, px².
+    """
+    return min(3 * unsure * unsure / (8 * math.pi**2 * spread), _WIDEST_BLUR) if spread else 0.0
+
+
+def _trace(patch: Patch, level: float) -> F32:
+    """Outline at a level of the probability, traced on a four times finer map, in frame px."""
     fine = cv2.resize(
         cv2.copyMakeBorder(
             patch.probability.astype(np.float32), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
@@ -253,7 +285,7 @@ def _trace(patch: Patch) -> F32:
         interpolation=cv2.INTER_LINEAR,
     )
     # Between a thin blob's pixels the finer map is lower than they are.
-    level = min(patch.threshold, float(fine.max()))
+    level = min(level, float(fine.max()))
     found, _ = cv2.findContours(
         (fine >= level).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )

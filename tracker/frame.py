@@ -154,6 +154,8 @@ class Detection:
     parts_of : tuple of Detection
         Where vessels touch, or one falls into pieces, a track sees a part of a blob, or several
         blobs as one: those, as they were found. Empty where it is as it was found.
+    edge : float
+        Probability on the outline by which it is measured: half of that well inside.
     """
 
     centroid_px: F64
@@ -166,6 +168,7 @@ class Detection:
     contour_px: F32 | None = None
     patch: Patch | None = None
     parts_of: tuple["Detection", ...] = ()
+    edge: float = 0.5
 
     def __post_init__(self) -> None:
         if self.centroid_px.shape != (2,) or not all(map(math.isfinite, self.centroid_px)):

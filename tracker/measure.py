@@ -81,12 +81,15 @@ def axes_mm(detection: Detection, spacing_mm: Spacing) -> tuple[float, float]:
 def near_wall_y(detection: Detection) -> float:
     """Row, in px of the frame, where the vertical line through the centroid enters the vessel.
 
-    Where the probability on that line, interpolated between pixels, reaches the threshold first.
+    Where the probability on that line, interpolated between pixels, first reaches that of the
+    detection's edge.
     Without the map, or where the line misses the vessel (a crescent), that of the ellipse with
     the same second moments.
     """
     x_px, y_px = detection.centroid_px.tolist()
-    found = None if detection.patch is None else _first_crossing(detection.patch, x_px)
+    found = (
+        None if detection.patch is None else _first_crossing(detection.patch, x_px, detection.edge)
+    )
     if found is not None:
         return found
     xx, yy, xy = _moments(detection)
@@ -105,20 +108,20 @@ def _moments(detection: Detection) -> tuple[float, float, float]:
     )
 
 
-def _first_crossing(patch: Patch, x_px: float) -> float | None:
-    """Where a vertical line first enters the part above the threshold; None where it does not."""
+def _first_crossing(patch: Patch, x_px: float, level: float) -> float | None:
+    """Where a vertical line first enters the part above a level; None where it does not."""
     height, width = patch.probability.shape
     column = (x_px - patch.origin_px[0]) / patch.step_px[0]
     if not 0 <= column <= width - 1:
         return None
     left = min(int(column), width - 2) if width > 1 else 0
     right, part = min(left + 1, width - 1), column - left
-    at_pixel, threshold, before = patch.probability.item, patch.threshold, 0.0
+    at_pixel, before = patch.probability.item, 0.0
     for row in range(height):  # as a rule it enters within the first few
         here = (1 - part) * at_pixel(row, left) + part * at_pixel(row, right)
-        if here >= threshold:
+        if here >= level:
             # Cut by the map's edge, the pixel's own edge is the last that is known.
-            at = row - 1 + (threshold - before) / (here - before) if row else -0.5
+            at = row - 1 + (level - before) / (here - before) if row else -0.5
             return patch.origin_px[1] + at * patch.step_px[1]
         before = here
     return None

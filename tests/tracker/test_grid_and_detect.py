@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from veintrack.tracker.detect import DetectSettings, axes_of, describe, detect, moments_of
-from veintrack.tracker.frame import F64, U8, Patch
+from veintrack.tracker.frame import F32, F64, U8, Patch
 from veintrack.tracker.grid import (
     fit,
     image_to_grid,
@@ -170,7 +170,9 @@ def test_the_centroid_and_its_covariance_are_sums_over_the_pixels() -> None:
     p[p < 0.3] = 0  # so that all of it lies within a pixel of the blob
     (found,) = detect(p, fit((512, 512), (256, 256)), 0.31)
 
-    weight = np.minimum(p / 0.62, 1.0)
+    inside = p[p >= p[p >= 0.31].mean()].mean()
+    assert found.edge == pytest.approx(inside / 2)
+    weight = np.minimum(p / inside, 1.0)
     xy = np.stack([columns, rows])
     centroid = (weight * xy).sum((1, 2)) / weight.sum()
     assert_allclose(found.centroid_px, 2 * (centroid + 0.5) - 0.5, rtol=1e-6)
@@ -233,13 +235,76 @@ def test_a_detection_keeps_the_pixels_that_it_was_made_from() -> None:
         patch = found.patch
         assert patch is not None
         rows, columns = np.mgrid[: patch.probability.shape[0], : patch.probability.shape[1]]
-        weight = np.minimum(patch.probability / (2 * patch.threshold), 1)
+        weight = np.minimum(patch.probability / (2 * found.edge), 1)
         x = patch.origin_px[0] + patch.step_px[0] * (weight * columns).sum() / weight.sum()
         y = patch.origin_px[1] + patch.step_px[1] * (weight * rows).sum() / weight.sum()
         assert_allclose(found.centroid_px, [x, y])
         assert patch.probability.dtype == np.float64
         assert patch.probability.base is None  # not a view that keeps the whole map alive
     assert (large.patch.probability[:, -2:] == 0).sum() > 0  # the neighbour's pixels
+
+
+@pytest.mark.parametrize("semi_px", [(60, 40), (25, 20), (25, 10), (20, 6)])
+def test_a_mask_that_covers_pixels_in_part_has_the_axes_of_its_ellipse(
+    semi_px: tuple[int, int],
+) -> None:
+    grid = fit((480, 640), (256, 256))
+    off = []
+    for x, y in ((200.0, 150.0), (300.7, 221.3), (401.4, 333.9), (260.3, 180.6)):
+        mask = mask_to_grid(ellipse((480, 640), x, y, *semi_px, 0.15), grid)
+        (found,) = detect(mask, grid, 0.5)
+        off.append(np.subtract(found.axes_px, np.multiply(2, semi_px)))
+    assert_allclose(np.mean(off, axis=0), 0, atol=0.15)
+
+
+def blurred(semi_px: tuple[float, float], blur_px: float, sure: float = 0.98) -> F32:
+    """An upright ellipse in the middle of a 256x256 map, its edge logistic with this scale."""
+    rows, columns = np.mgrid[:256, :256] - 127.6
+    radius = np.hypot(columns / semi_px[0], rows / semi_px[1])
+    out_px = (radius - 1) * np.hypot(columns, rows) / np.maximum(radius, 1e-6)
+    made: F32 = (sure / (1 + np.exp(np.clip(out_px / blur_px, -40, 40)))).astype(np.float32)
+    return made
+
+
+@pytest.mark.parametrize("blur_px", [0.25, 0.5])
+@pytest.mark.parametrize("semi_px", [(20.0, 14.0), (14.0, 6.0), (10.0, 4.0)])
+def test_a_blurred_edge_makes_no_vessel_larger(
+    semi_px: tuple[float, float], blur_px: float
+) -> None:
+    grid = fit((256, 256), (256, 256))
+    (found,) = detect(blurred(semi_px, blur_px), grid, 0.4)
+    assert found.axes_px == pytest.approx(np.multiply(2, semi_px).tolist(), rel=0.015, abs=0.15)
+    assert found.area_px2 == pytest.approx(np.pi * np.prod(semi_px), rel=0.03)
+
+
+def test_a_vessel_of_which_the_network_is_unsure_is_as_large_as_one_of_which_it_is_sure() -> None:
+    grid = fit((256, 256), (256, 256))
+    (sure,), (unsure,) = (detect(blurred((18, 12), 0.5, p), grid, 0.4) for p in (0.99, 0.6))
+    assert unsure.score < 0.6 < sure.score
+    assert unsure.area_px2 == pytest.approx(sure.area_px2, rel=0.03)
+    assert unsure.axes_px == pytest.approx(sure.axes_px, rel=0.02)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.4, 0.6, 0.8])
+def test_the_threshold_says_what_is_found_and_not_how_large_it_is(threshold: float) -> None:
+    grid = fit((256, 256), (256, 256))
+    (found,) = detect(blurred((18, 12), 0.5), grid, threshold, contours=True)
+    assert found.area_px2 == pytest.approx(np.pi * 18 * 12, rel=0.02)
+    assert found.axes_px == pytest.approx((36, 24), rel=0.015)
+    assert found.contour_px is not None
+    x, y = (found.contour_px - found.centroid_px).T
+    assert_allclose(np.hypot(x / 18, y / 12), 1.0, atol=0.05)
+
+
+def test_nothing_is_thinner_than_a_pixel() -> None:
+    line, dot = np.zeros((2, 64, 64), np.float32)
+    line[30, 10:50] = 0.9
+    dot[30, 10] = 0.9
+    grid = fit((64, 64), (64, 64))
+    (found,) = detect(line, grid, 0.5)
+    assert found.axes_px == pytest.approx((4 * math.sqrt(40**2 / 12), 4 / math.sqrt(12)), rel=1e-3)
+    (found,) = detect(dot, grid, 0.5, DetectSettings(min_area_grid_px2=1))
+    assert found.axes_px == pytest.approx((4 / math.sqrt(12),) * 2)
 
 
 def test_a_patch_without_a_vessel_is_refused() -> None:

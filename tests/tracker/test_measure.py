@@ -1,6 +1,7 @@
 """Sizes and depths against closed forms, and against the phantom's truth."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,10 +78,11 @@ def column(values: list[float], step_px: tuple[float, float] = (2.0, 4.0)) -> Pa
     return Patch(np.array([values] * 3).T, 0.5, (100.0 - step_px[0], 60.0), step_px)
 
 
-def test_the_near_wall_is_where_the_probability_crosses_the_threshold() -> None:
+def test_the_near_wall_is_where_the_probability_crosses_that_of_the_edge() -> None:
     vessel = ellipse(patch=column([0.0, 0.2, 0.6, 1.0, 1.0, 0.0]))
     # 0.5 lies three quarters of the way from row 1 (0.2) to row 2 (0.6), rows 4 px apart.
     assert near_wall_y(vessel) == pytest.approx(60 + 1.75 * 4)
+    assert near_wall_y(replace(vessel, edge=0.3)) == pytest.approx(60 + 1.25 * 4)
 
 
 def test_between_two_columns_probabilities_are_interpolated() -> None:
