@@ -109,7 +109,7 @@ class TrackSettings:
     noise_scale: float = 0.25
     bias_px: float = 0.3
     bias_axes: float = 0.008
-    bias_ragged: float = 1.25
+    bias_ragged: float = 1.6
     area_psd_s: float = 0.03
     form_psd_s: float = 0.06
     confirm_hits: int = 3
