@@ -20,7 +20,15 @@ from veintrack.tracker.detect import moments_of
 from veintrack.tracker.frame import F64, Detection, Shape
 from veintrack.tracker.kalman import Gaussian
 
-__all__ = ["Expected", "Matches", "associate", "clear_pairs", "doubt_size", "mahalanobis2"]
+__all__ = [
+    "Expected",
+    "Matches",
+    "associate",
+    "clear_pairs",
+    "doubt_size",
+    "mahalanobis2",
+    "size_noise_px2",
+]
 
 _AREA_SD = 0.25  # how much of a vessel's area the network may get wrong in one frame
 _UNLIKE = 8.0  # the most that another size and place without overlap cost
@@ -321,11 +329,11 @@ def _divide(
             return {t: part.seen for t, part in zip(left, parts, strict=True) if part}
         left.remove(surplus[0])
     (last,) = left
-    doubt_px2 = _size_noise_px2(expected[last].shape, blob)
+    doubt_px2 = size_noise_px2(expected[last].shape, blob)
     return {last: replace(_vague(expected[last], blob, doubt_px2), parts_of=(blob,))}
 
 
-def _size_noise_px2(shape: Shape, detection: Detection) -> float:
+def size_noise_px2(shape: Shape, detection: Detection) -> float:
     """Variance of the centroid that another size than expected stands for.
 
     What is missing or too much may lie on any side: it shifts the centroid by about its share of
@@ -340,7 +348,7 @@ def doubt_size(shape: Shape, detection: Detection) -> Detection:
     """Take a detection of quite another size than expected for a part, or for more than one."""
     if _OTHER_SIZE <= _grown(shape, detection) <= 1 / _OTHER_SIZE:
         return detection
-    noise_px2 = _size_noise_px2(shape, detection) * np.eye(2)
+    noise_px2 = size_noise_px2(shape, detection) * np.eye(2)
     return replace(detection, covariance_px2=detection.covariance_px2 + noise_px2)
 
 

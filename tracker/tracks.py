@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from veintrack.tracker import kalman
-from veintrack.tracker.association import Expected, associate, clear_pairs, doubt_size
+from veintrack.tracker.association import (
+    Expected,
+    associate,
+    clear_pairs,
+    doubt_size,
+    size_noise_px2,
+)
 from veintrack.tracker.frame import (
     F64,
     Detection,
@@ -35,6 +41,7 @@ __all__ = ["TrackSettings", "VeinTracker"]
 _USUAL_STEPS = 3  # so many times the step before is no gap: some sources are slow
 _EMPTY = (PictureState.NO_CONTACT, PictureState.NO_SIGNAL)  # pictures that show no tissue
 _PLACE = np.diag([1.0, 1.0, 0.0, 0.0])
+_EVEN = np.eye(2)  # a covariance that is the same in all directions
 _LEAST_STEP_S = 2e-3  # a motion over less says nothing of a velocity
 
 
@@ -292,10 +299,14 @@ class VeinTracker:
         """Filter what was seen of each track into its state."""
         if not seen:
             return []
+        # An outline that flickers loses a part in one frame and has it again in the next.
+        doubts_px2 = [life.believed and size_noise_px2(life.shape, found) for life, found in seen]
+        noise_px2 = np.array([found.covariance_px2 for _, found in seen])
+        noise_px2 += np.multiply.outer(doubts_px2, _EVEN)
         return kalman.update(
             [_widened(life.state, life.doubt_px2(found, self.settings)) for life, found in seen],
             np.array([found.centroid_px for _, found in seen]),
-            np.array([found.covariance_px2 for _, found in seen]) * self.settings.noise_scale,
+            noise_px2 * self.settings.noise_scale,
         )
 
     def _bear(self, found: Detection, dt_s: float) -> None:

@@ -140,6 +140,23 @@ def test_velocity_is_per_second_whatever_the_frame_rate() -> None:
         assert_allclose(track.velocity_px_s, [40, 0], atol=2)
 
 
+def test_an_outline_that_loses_a_part_for_a_frame_hardly_draws_its_track_along() -> None:
+    drawn = []
+    for area in (1.0, 0.8):
+        tracker = VeinTracker()
+        run(tracker, [[found(50, 60, size=40)]] * 20)
+        (after,) = run(tracker, [[found(54, 60, size=40 * area**0.5)]], 20)
+        drawn.append(after[0].centroid_px[0] - 50)
+    assert 0 < drawn[1] < drawn[0] / 3
+
+
+def test_a_change_of_size_that_stays_is_soon_believed() -> None:
+    tracker = VeinTracker()
+    run(tracker, [[found(50, 60, size=40)]] * 20)
+    *_, after = run(tracker, [[found(54, 60, size=34)]] * 10, 20)
+    assert_allclose(after[0].centroid_px, [54, 60], atol=0.5)
+
+
 def test_two_vessels_that_pass_each_other_keep_their_identities() -> None:
     frames = [[found(100 + 2 * i, 100), found(220 - 2 * i, 112)] for i in range(60)]
     last = run(VeinTracker(), frames)[-1]
