@@ -6,7 +6,7 @@ time, pairs tracks with detections, and lets tracks be born, confirmed, coast an
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from veintrack.tracker.association import (
     size_noise_px2,
 )
 from veintrack.tracker.frame import (
-    F64,
     Detection,
     PictureState,
     ProbeMotion,
@@ -32,6 +31,7 @@ from veintrack.tracker.kalman import Gaussian
 from veintrack.tracker.life import Life, press_together
 from veintrack.tracker.memory import Memory
 from veintrack.tracker.necks import apart
+from veintrack.tracker.probe import Probe, moved_with
 from veintrack.tracker.reporting import report
 from veintrack.tracker.soundness import check_picture, sound
 from veintrack.tracker.tracksettings import TrackSettings
@@ -65,7 +65,7 @@ class VeinTracker:
         self._step_ns = 0
         self._area_px: Region | None = None
         self._spacing_mm: Spacing | None = None
-        self._probe: _Probe | None = None  # in the step to the last frame
+        self._probe: Probe | None = None  # in the step to the last frame
         self._strain = 0.0  # of the tissue in depth, over the last moments
         self._born = 0
         self._confirmed = 0
@@ -300,7 +300,9 @@ class VeinTracker:
         if not seen:
             return []
         # An outline that flickers loses a part in one frame and has it again in the next.
-        doubts_px2 = [life.believed and size_noise_px2(life.shape, found) for life, found in seen]
+        doubts_px2 = [
+            size_noise_px2(life.shape, found) if life.believed else 0.0 for life, found in seen
+        ]
         noise_px2 = np.array([found.covariance_px2 for _, found in seen])
         noise_px2 += np.multiply.outer(doubts_px2, _EVEN)
         return kalman.update(
@@ -334,7 +336,7 @@ class VeinTracker:
         self._strain *= math.exp(-dt_s / self.settings.squeeze_s)
         if motion is not None and dt_s > _LEAST_STEP_S:
             self._strain += float(motion.linear[1, 1])
-            now = _Probe(motion, dt_s)
+            now = Probe(motion, dt_s)
             for life in self._lives:
                 life.carry_home(motion)
             self._memory.carry(motion)
@@ -345,7 +347,7 @@ class VeinTracker:
         for life, state in zip(self._lives, states, strict=True):
             life.state, life.seen_now, life.jumped = state, False, False
 
-    def _learn_velocity(self, now: "_Probe") -> None:
+    def _learn_velocity(self, now: Probe) -> None:
         """Let the motion of the picture, not known before, say how quickly its vessels move."""
         if not self._lives:
             return
@@ -359,8 +361,8 @@ class VeinTracker:
         self,
         lives: Sequence[Life],
         dt_s: float,
-        before: "_Probe | None" = None,
-        now: "_Probe | None" = None,
+        before: Probe | None = None,
+        now: Probe | None = None,
     ) -> list[Gaussian]:
         """Predict states: free ones by their velocity, hidden ones by less and less of it.
 
@@ -370,10 +372,10 @@ class VeinTracker:
         rules, psd = self.settings, self._accel_psd_px2_s3
         states = [life.state for life in lives]
         free = kalman.step(dt_s, psd) if now is None else kalman.damped_step(dt_s, psd, rules.own_s)
-        moved = _step(states, free, dt_s, before, now)
+        moved = moved_with(states, free, dt_s, before, now)
         if hidden := [i for i, life in enumerate(lives) if life.waits]:
             damped = kalman.damped_step(dt_s, psd, rules.damped_s)
-            held = _step([states[i] for i in hidden], damped, dt_s, before, now)
+            held = moved_with([states[i] for i in hidden], damped, dt_s, before, now)
             for i, state in zip(hidden, held, strict=True):
                 moved[i] = state
         return moved
@@ -401,39 +403,6 @@ class VeinTracker:
             area_px=self._area_px,
             accel_psd_px2_s3=self._accel_psd_px2_s3,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """How the picture moves, as a velocity."""
-
-    motion: ProbeMotion
-    dt_s: float
-
-    def at(self, xy_px: F64) -> F64:
-        """Velocity of the picture at places, shape (..., 2), px/s."""
-        return self.motion.displacement(xy_px) / self.dt_s
-
-    @property
-    def noise_px2_s2(self) -> float:
-        """Variance of that velocity in each direction."""
-        return self.motion.noise_px2 / self.dt_s**2
-
-
-def _step(
-    states: Sequence[Gaussian],
-    move: kalman.Step,
-    dt_s: float,
-    before: _Probe | None,
-    now: _Probe | None,
-) -> list[Gaussian]:
-    """Move states within the picture, and with it."""
-    if not states or before is None or now is None:
-        return kalman.predict(states, move)
-    at_px = np.array([state.mean for state in states])[:, :2]
-    noise_px2 = now.motion.noise_px2
-    move, known = kalman.carried(move, dt_s, before.at(at_px), now.at(at_px), noise_px2)
-    return kalman.predict(states, move, known)
 
 
 def _order(found: Detection) -> tuple[float, float, float]:
