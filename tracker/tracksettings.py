@@ -107,8 +107,8 @@ class TrackSettings:
     sure_score: float = 0.93
     gate: float = 13.8
     noise_scale: float = 0.25
-    bias_px: float = 0.3
-    bias_axes: float = 0.008
+    bias_px: float = 0.25
+    bias_axes: float = 0.007
     bias_ragged: float = 1.6
     area_psd_s: float = 0.03
     form_psd_s: float = 0.06
