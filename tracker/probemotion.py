@@ -43,8 +43,7 @@ class ProbeMotionSettings:
     points : int
         About how many points are followed.
     window_px : tuple of int
-        ``(width, height)`` of what is looked for around a point. OpenCV compares eight pixels of a
-        row at once.
+        ``(width, height)`` of what is looked for around a point.
     levels : int
         How often the picture is halved to find motion that is large.
     texture : float
@@ -67,7 +66,7 @@ class ProbeMotionSettings:
     """
 
     points: int = 48
-    window_px: tuple[int, int] = (8, 15)
+    window_px: tuple[int, int] = (11, 11)
     levels: int = 2
     texture: float = 1e-3
     textured_part: float = 0.35
