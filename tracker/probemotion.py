@@ -281,7 +281,9 @@ def _splits(moved_px: F64) -> bool:
     going = moved_px[:, away > _GOES_PX]
     if going.shape[1] < _GOING * len(away):
         return False
-    way = np.median(going, axis=1)
+    # The faster ones tell the way: what lies across a seam goes in part only.
+    speed = np.hypot(*going)
+    way = np.median(going[:, speed >= np.median(speed)], axis=1)
     alike = np.hypot(*(going - way[:, None])) < 0.5 * np.hypot(*way)
     return bool(np.count_nonzero(alike) >= going.shape[1] / 2)
 
