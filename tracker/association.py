@@ -402,11 +402,9 @@ def _with_piece(
             return None
     else:
         x, y = piece.centroid_px
-        better = abs(math.log(_grown(expected.shape, whole))) < abs(
-            math.log(_grown(expected.shape, own))
-        )
-        small = _grown(expected.shape, own) < _SMALL
-        if not (small and better and blobs.radius(expected.place, x, y) <= 1):
+        before, after = _grown(expected.shape, own), _grown(expected.shape, whole)
+        better = abs(math.log(after)) < abs(math.log(before))
+        if not (before < _SMALL and better and blobs.radius(expected.place, x, y) <= 1):
             return None
     if mahalanobis2([expected.state], [whole])[0][0, 0] > gate:
         return _vague(expected, whole)

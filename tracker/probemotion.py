@@ -42,8 +42,8 @@ class ProbeMotionSettings:
     ----------
     points : int
         About how many points are followed.
-    window_px : tuple of int
-        ``(width, height)`` of what is looked for around a point.
+    window_px : int
+        Side of the square around a point that is looked for.
     levels : int
         How often the picture is halved to find motion that is large.
     texture : float
@@ -66,7 +66,7 @@ class ProbeMotionSettings:
     """
 
     points: int = 48
-    window_px: tuple[int, int] = (11, 11)
+    window_px: int = 11
     levels: int = 2
     texture: float = 1e-3
     textured_part: float = 0.35
@@ -78,13 +78,13 @@ class ProbeMotionSettings:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            given = getattr(self, name)
-            least = min(given) if isinstance(given, tuple) else given
-            if not (math.isfinite(least) and least > 0):
-                raise ValueError(f"{name} must be greater than 0 and finite, got {given}")
-        if self.points < 6 or min(self.window_px) < 3:
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(
+                    f"{name} must be greater than 0 and finite, got {getattr(self, name)}"
+                )
+        if self.points < 6 or self.window_px < 3:
             raise ValueError(
-                "points must be at least 6 and window_px at least 3 either way, "
+                "points must be at least 6 and window_px at least 3, "
                 f"got {self.points} and {self.window_px}"
             )
 
@@ -102,6 +102,8 @@ class _Lattice(NamedTuple):
         1, x and y: where they are in the frame, from `centre_px` in units of `unit_px`.
     products : ndarray of shape (9, N)
         Each term times each, row by row.
+    products_mean : ndarray of shape (9,)
+        Their means over the points.
     centre_px : ndarray of shape (2,)
         Centre of the region, in the frame.
     unit_px : float
@@ -114,6 +116,7 @@ class _Lattice(NamedTuple):
     small_px: F32
     terms: F64
     products: F64
+    products_mean: F64
     centre_px: F64
     unit_px: float
     step_px: F64
@@ -218,8 +221,16 @@ def _spread(grid: Grid, count: int) -> _Lattice:
     unit_px = math.sqrt(region_width * region_height) / 2
     terms = np.vstack([np.ones(len(frame_px)), (frame_px - centre_px).T / unit_px])
     products = (terms[:, None] * terms).reshape(9, -1)
-    followed_px = small_px[:, None].astype(np.float32)
-    return _Lattice(grid, followed_px, terms, products, centre_px, unit_px, step_px)
+    return _Lattice(
+        grid,
+        small_px[:, None].astype(np.float32),
+        terms,
+        products,
+        products.mean(axis=1),
+        centre_px,
+        unit_px,
+        step_px,
+    )
 
 
 def _places(length: int, pitch: float) -> F64:
@@ -242,7 +253,7 @@ def _motion(
         now,
         lattice.small_px,
         np.empty_like(lattice.small_px),
-        winSize=settings.window_px,
+        winSize=(settings.window_px, settings.window_px),
         maxLevel=settings.levels,
         criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03),
         minEigThreshold=settings.texture,
@@ -262,7 +273,7 @@ def _motion(
     if fit is None or fit.scatter_px2 > (settings.scatter_px * small_px) ** 2:
         return None
     linear = fit.terms[:, 1:] / unit_px
-    leverage = float(fit.inverse.reshape(-1) @ lattice.products.mean(axis=1))
+    leverage = float(fit.inverse.reshape(-1) @ lattice.products_mean)
     return ProbeMotion(
         linear,
         fit.terms[:, 0] - linear @ lattice.centre_px,
@@ -278,14 +289,14 @@ def _splits(moved_px: F64) -> bool:
     away = np.hypot(*moved_px)
     if np.count_nonzero(away < _STANDS_PX) < _STANDING * len(away):
         return False
-    going = moved_px[:, away > _GOES_PX]
-    if going.shape[1] < _GOING * len(away):
+    goes = away > _GOES_PX
+    going, speed = moved_px[:, goes], away[goes]
+    if len(speed) < _GOING * len(away):
         return False
     # The faster ones tell the way: what lies across a seam goes in part only.
-    speed = np.hypot(*going)
     way = np.median(going[:, speed >= np.median(speed)], axis=1)
     alike = np.hypot(*(going - way[:, None])) < 0.5 * np.hypot(*way)
-    return bool(np.count_nonzero(alike) >= going.shape[1] / 2)
+    return bool(np.count_nonzero(alike) >= len(speed) / 2)
 
 
 class _Fit(NamedTuple):

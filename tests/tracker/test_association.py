@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.optimize import linear_sum_assignment
 
+from tests.tracker.association_scene import GATE, expected, found, track_of
 from tests.tracker.vessel_maps import Vessel, seen
 from veintrack.tracker import kalman
 from veintrack.tracker.association import (
@@ -23,32 +24,9 @@ from veintrack.tracker.association import (
 from veintrack.tracker.frame import F64, Detection, Shape
 from veintrack.tracker.kalman import Gaussian
 
-GATE = 13.8
 RATE_HZ = 30.0
 ACCEL_PSD_PX2_S3 = 3000.0
 Moves = Callable[[float], list[Vessel]]
-
-
-def found(x: float, y: float, *, size: float = 20.0, sigma_px: float = 1.0) -> Detection:
-    return Detection(
-        centroid_px=np.array([x, y]),
-        covariance_px2=sigma_px**2 * np.eye(2),
-        area_px2=math.pi * size**2 / 4,
-        axes_px=(size, size),
-        angle_rad=0.0,
-        score=0.9,
-        box_px=(x - size / 2, y - size / 2, size, size),
-    )
-
-
-def expected(x: float, y: float, *, size: float = 20.0, sigma_px: float = 1.0) -> Expected:
-    state = kalman.birth(np.array([x, y]), sigma_px**2 * np.eye(2), 10.0)
-    return Expected(state, Shape(math.pi * size**2 / 4, size, size, 0.0, 0.1), 0.1)
-
-
-def track_of(vessel: Vessel, sigma_px: float = 1.0) -> Expected:
-    shape = vessel.place.shape
-    return Expected(kalman.birth(vessel.xy_px, sigma_px**2 * np.eye(2), 10.0), shape, shape.area_sd)
 
 
 def blind(detections: Sequence[Detection]) -> list[Detection]:

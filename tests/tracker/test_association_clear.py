@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tracker.test_association import GATE, expected, found
+from tests.tracker.association_scene import GATE, expected, found
 from veintrack.tracker.association import associate, clear_pairs, mahalanobis2
 
 

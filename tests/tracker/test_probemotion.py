@@ -407,15 +407,9 @@ def test_answers_depend_on_nothing_but_the_pictures(tissue: U8) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("gap_s", 0.0),
-        ("scatter_px", -1.0),
-        ("floor_px", math.nan),
-        ("points", 5),
-        ("window_px", (16, 2)),
-    ],
+    [("gap_s", 0.0), ("scatter_px", -1.0), ("floor_px", math.nan), ("points", 5), ("window_px", 2)],
 )
-def test_settings_that_make_no_sense_are_refused(name: str, value: object) -> None:
+def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         ProbeMotionSettings(**{name: value})  # type: ignore[arg-type]
 
