@@ -4,14 +4,25 @@ import ctypes
 import errno
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from veintrack.tracker.health import Check, Places
+from veintrack.tracker.health_capture import capture_checks
+from veintrack.tracker.health_pace import Pace
 from veintrack.tracker.sources import v4l2_abi as abi
 
-__all__ = ["FakeDevice", "cheap_grabber", "find", "plain_machine", "usb_2", "write"]
+__all__ = [
+    "FakeDevice",
+    "cheap_grabber",
+    "checks",
+    "find",
+    "plain_machine",
+    "plug",
+    "usb_2",
+    "write",
+]
 
 Interval = tuple[int, int]
 
@@ -170,3 +181,21 @@ def usb_2(places: Places, name: str = "video0", **files: str) -> Places:
     at.mkdir(parents=True, exist_ok=True)
     (at / name).symlink_to(entry)
     return write(places.root, {f"dev/{name}": ""})
+
+
+def checks(places: Places, device: FakeDevice, **options: Any) -> dict[str, Check]:
+    """Look, and give the findings by their name below the root."""
+    found = list(capture_checks(places, device, **options))
+    assert device.opened == 0
+    assert all("\n" not in check.detail + check.mend for check in found)
+    return {check.name.removeprefix(f"{places.root}/dev/"): check for check in found}
+
+
+def plug(places: Places, *names: str) -> Places:
+    for name in names:
+        write(places.root, {f"dev/{name}": "", f"sys/class/video4linux/{name}/name": "Card\n"})
+    return places
+
+
+def pace(**other: Any) -> Pace:
+    return replace(Pace(61, 30.0, 30.0, 33.3, 0.8, 0, 12.0, 19.0), **other)
