@@ -61,8 +61,9 @@ class OpenVINOEngine:
         self.key = _key(core, model, self.precision, hint)
         network = _compile(core, model, self.key)
         if slots is None:
-            # One more than are computed at once: it is ready when one of them ends.
-            slots = 1 + int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            # More than are computed at once: one is ready when one of them ends, and one more while
+            # that one's answer is worked up.
+            slots = 2 + int(network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self.slots = slots
         self._frames = [np.zeros((1, 1, *model.input_shape), np.uint8) for _ in range(slots)]
         self._requests = [network.create_infer_request() for _ in range(slots)]
