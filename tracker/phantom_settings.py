@@ -50,7 +50,8 @@ class VesselSettings:
     wall_mm : float
         Thickness of the wall.
     edge_mm : float
-        Softness of the lumen's border: about half the way from tissue to blood.
+        Softness of the lumen's border: about half the way from tissue to blood. The picture shows
+        the border where the lumen ends, however soft it is.
     sheath_db : float
         How much brighter the tissue close around the vessel is.
     enhancement_db : float

@@ -14,6 +14,9 @@ __all__ = ["Profiles", "displace", "draw", "window"]
 _ENTRIES = 1024
 _END = 4.0  # squared relative radius at which the profiles end
 _SPECKLED_DB = -34.0  # tissue around a wall that gives it its nominal brightness
+# Where the tissue's power falls to a half, beyond the border, in units of the border's softness:
+# compressed to grey levels, the picture then turns from tissue to blood at the border itself.
+_SEEN = 1.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +45,7 @@ class Profiles:
         """Tabulate a vessel's profiles for its size at rest."""
         radius = np.sqrt(np.arange(_ENTRIES) * (_END / _ENTRIES))
         out_mm = (radius - 1) * math.sqrt(vessel.major_mm * vessel.minor_mm) / 2
-        inside = 1 / (1 + np.exp(np.clip(out_mm / vessel.edge_mm, -40, 40)))
+        inside = 1 / (1 + np.exp(np.clip(out_mm / vessel.edge_mm - _SEEN, -40, 40)))
         sheath_db = vessel.sheath_db * np.exp(-np.maximum(0, out_mm) / 0.8) * (1 - inside)
         sheath_db *= np.clip((2 - radius) * 2, 0, 1)
         offset = out_mm / (vessel.wall_mm / 2) - 1  # from the middle of the wall

@@ -213,6 +213,23 @@ def test_lumen_is_darker_than_what_lies_around_it() -> None:
     assert frame.pixels[inside].mean() < 0.65 * frame.pixels[ring].mean()
 
 
+@pytest.mark.parametrize("edge_mm", [0.05, 0.15, 0.3, 0.4])
+def test_the_picture_turns_from_tissue_to_blood_at_the_border_however_soft(edge_mm: float) -> None:
+    lumen = VesselSettings("artery", 0.0, 15.0, 10.0, 10.0, edge_mm=edge_mm, wall_db=-80.0)
+    lumen = replace(lumen, sheath_db=0.0, enhancement_db=0.0, haze=0.0)
+    made = small(vessels=(lumen,), tissue=replace(CALM, looks=4))
+    frames = [Phantom(replace(made, seed=seed)).render(0) for seed in range(4)]
+    pixels = np.mean([frame.pixels for frame in frames], axis=0)
+    (truth,) = frames[0].vessels
+    rows, columns = np.indices(pixels.shape)
+    off_px = np.hypot(columns - truth.centroid_px[0], rows - truth.centroid_px[1])
+    off_mm = off_px * made.mm_per_px
+    rings_mm = np.arange(3.0, 8.0, 0.1)
+    grey = [pixels[(off_mm >= r) & (off_mm < r + 0.1)].mean() for r in rings_mm]
+    half = (np.mean(grey[:10]) + np.mean(grey[-10:])) / 2
+    assert np.interp(half, grey, rings_mm + 0.05) == pytest.approx(5.0, abs=0.1)
+
+
 def test_bone_casts_a_shadow() -> None:
     bone = BoneSettings(depth_mm=12.0, half_width_mm=6.0, drop_mm=1.0)
     pixels = Phantom(small(bone=bone)).render(0).pixels
