@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 def fit(settings: TrainSettings) -> Path:
-    """Train, choose the best weights, judge them, and export them.
+    """Train, choose the weights to keep, judge them, and export them.
 
     The output folder then holds ``model.onnx``, ``settings.json`` (as resolved, and what the
     network costs), ``split.json`` (which frame was used for what), ``logs/metrics.csv`` (a row for
@@ -235,8 +235,8 @@ def _callbacks(settings: TrainSettings, data: RunData) -> list[Callback]:
 
 
 def _finish(settings: TrainSettings, data: RunData, device: torch.device) -> None:
-    best = settings.output / "checkpoints" / "best.ckpt"
-    network = load_network(best, len(data.classes), settings.arch)
+    kept = settings.output / "checkpoints" / f"{settings.keep}.ckpt"
+    network = load_network(kept, len(data.classes), settings.arch)
     network.to(device)
     val = evaluate(network, data.val, settings.batch).best()
     metrics = {"val": _report(val, data.classes, data.val)}

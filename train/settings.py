@@ -12,15 +12,16 @@ from veintrack.train.dataset import DataSet, read_data_sets
 from veintrack.train.losses import LOSSES
 from veintrack.train.networks import ARCHITECTURES
 
-__all__ = ["SCHEDULES", "TrainSettings"]
+__all__ = ["KEPT", "SCHEDULES", "TrainSettings"]
 
 SCHEDULES = ("cosine", "one-cycle")
+KEPT = ("best", "last")
 
 # What a run that goes on may be told anew. Everything else would change what it is, or be ignored
 # because the optimiser goes on as it was.
 _FREE = {
-    "output", "resume", "overwrite", "epochs", "patience", "tensorboard", "skip_bad", "allow_leaks",
-    "workers", "accelerator", "devices", "num_nodes", "strategy", "precision",
+    "output", "resume", "overwrite", "epochs", "patience", "keep", "tensorboard", "skip_bad",
+    "allow_leaks", "workers", "accelerator", "devices", "num_nodes", "strategy", "precision",
     "training_data", "licence",
 }  # fmt: skip
 
@@ -65,6 +66,9 @@ class TrainSettings:
         Part of all steps in which the rate rises, with ``cosine``.
     patience : int
         Stop early after so many epochs without a better Dice on the validation frames; 0, never.
+    keep : str
+        Which epoch's weights become the model: of the ``best`` Dice on the validation frames, or
+        the ``last``, which chance does not choose where these frames are few.
     ema_decay : float
         Share of the old average of the weights that a step keeps.
     tensorboard : bool
@@ -113,6 +117,7 @@ class TrainSettings:
     schedule: str = "cosine"
     warmup: float = 0.05
     patience: int = 0
+    keep: str = "best"
     ema_decay: float = 0.998
     tensorboard: bool = False
     size_px: int = 256
@@ -146,7 +151,12 @@ class TrainSettings:
         )
         for name in ("lr", "clip"):
             _check(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
-        for name, known in (("augment", PRESETS), ("loss", LOSSES), ("schedule", SCHEDULES)):
+        for name, known in (
+            ("augment", PRESETS),
+            ("loss", LOSSES),
+            ("schedule", SCHEDULES),
+            ("keep", KEPT),
+        ):
             value = getattr(self, name)
             _check(value in known, f"{name} must be one of {', '.join(known)}", value)
         for name in ("phantom", "weight_decay", "seed", "patience"):

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ from veintrack.engines.model import read_model_info
 from veintrack.errors import BackendMissingError, OutputError
 from veintrack.train.batches import RunData, prepare_data
 from veintrack.train.checkpoints import WholeFiles, load_network, start_from
-from veintrack.train.fit import fit, resolve_precision
+from veintrack.train.fit import evaluate, fit, resolve_precision
 from veintrack.train.networks import ARCHITECTURES, make_network
 from veintrack.train.settings import TrainSettings
 
@@ -60,6 +61,21 @@ def test_a_resumed_run_must_keep_its_split(settings: TrainSettings, trained: Pat
         fit(replace(settings, resume=True, seed=7))
     with pytest.raises(ValueError, match="other settings: arch was resnet34-unet, is fcn"):
         fit(replace(settings, resume=True, arch="fcn"))
+
+
+def test_the_last_epoch_can_be_kept_even_of_a_run_that_is_over(
+    settings: TrainSettings, trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.parent, run)
+    (run / "checkpoints" / "best.ckpt").unlink()  # it is not needed
+    kept = replace(settings, output=run, resume=True, keep="last", licence="of the last")
+    info = read_model_info(fit(kept))
+    assert info.licence == "of the last"
+    last = load_network(run / "checkpoints" / "last.ckpt", 1, settings.arch)
+    scores = evaluate(last, prepare_data(settings).val, settings.batch).best()
+    assert info.threshold == pytest.approx(scores.threshold)
+    assert info.metrics["val"]["dice"] == round(scores.dice, 4)
 
 
 def test_another_network_can_be_trained(

@@ -35,6 +35,7 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
         "loss must be one of bce-dice, bce, dice, bce-dice-of-frames, bce-tversky, focal-dice, "
         "got hinge",
     ),
+    ({"keep": "first"}, "keep must be one of best, last, got first"),
     ({"augment": "strong"}, "augment must be one of none, paper, ultrasound, got strong"),
     ({"patience": -1}, "patience must not be negative, got -1"),
     ({"folds": 1}, "folds must be 0 or at least 2, and fold a number below it, got 1 and 0"),

@@ -96,6 +96,9 @@ def train(
     patience: Annotated[
         int, typer.Option(help="Stop after so many epochs without a better Dice [0: never].")
     ] = 0,
+    keep: Annotated[
+        str, typer.Option(help="The epoch that becomes the model: best in validation, or last.")
+    ] = "best",
     size: Annotated[
         int, typer.Option(help="Height and width of the network's grid, a multiple of 32.")
     ] = 256,
@@ -155,6 +158,7 @@ def train(
         lr=lr,
         schedule=schedule,
         patience=patience,
+        keep=keep,
         tensorboard=tensorboard,
         size_px=size,
         seed=seed,
