@@ -107,9 +107,9 @@ class TrackSettings:
     sure_score: float = 0.93
     gate: float = 13.8
     noise_scale: float = 0.25
-    bias_px: float = 0.25
-    bias_axes: float = 0.007
-    bias_ragged: float = 1.6
+    bias_px: float = 0.2
+    bias_axes: float = 0.005
+    bias_ragged: float = 1.3
     area_psd_s: float = 0.03
     form_psd_s: float = 0.06
     confirm_hits: int = 3
