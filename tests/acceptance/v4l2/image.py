@@ -26,6 +26,7 @@ __all__ = ["TOOLS", "Image", "MachineError", "cache_folder", "install_tools", "p
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "v4l2-ctl": "v4l-utils",
+    "insmod": "kmod",
     "gcc": "gcc",
     "make": "make",
     "apt-get": "apt",
