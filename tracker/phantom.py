@@ -54,6 +54,7 @@ _POOL_EXTRA_PX = (96, 160)  # room for the noise window to jump, rows and column
 _POOL_STEP_PX = 256  # pools come in few sizes, so that phantoms can share them
 _LOST = 0.5  # contact below which nothing is seen
 _RIM_MM = 0.15  # softness of a passing shadow's borders
+_AROUND = 1.5  # relative radius up to which tissue surrounds a vessel
 _SEEN_GREY, _SEEN_CONTRAST = 2.0, 0.06  # the least by which a lumen shows: levels, and relative
 
 
@@ -170,7 +171,7 @@ class Phantom:
         )
         self._face = _probe_face(depth_mm)
         self._grey = _grey_map(settings.gamma)
-        self._profiles = tuple(Profiles.of(v) for v in settings.vessels)
+        self._profiles = tuple(Profiles.of(v, *self._echoes_db(v)) for v in settings.vessels)
 
     @property
     def spacing_mm(self) -> Spacing:
@@ -213,6 +214,27 @@ class Phantom:
             labels,
             tuple(self._truth(i, lumen, labels) for i, lumen in enumerate(lumens)),
             time_s,
+        )
+
+    def _echoes_db(self, vessel: VesselSettings) -> tuple[float, float]:
+        """Mean echo of the tissue around a vessel at rest, and the weakest echo that is seen."""
+        middle = (
+            vessel.x_mm / self._mm + self._reserve_px + len(self._columns) / 2 - 0.5,
+            vessel.depth_mm / self._mm - 0.5,
+        )
+        rest = vessel.major_mm / self._mm / 2, vessel.minor_mm / self._mm / 2
+        lumen = Lumen(middle, rest, vessel.angle_rad, vessel.bend, open=True)
+        at = window(self._texture.shape, middle, lumen.extent_px(_AROUND))
+        rows, columns = (np.arange(s.start, s.stop, dtype=np.float32) for s in at)
+        p, q = lumen.to_disc(columns, rows[:, None])
+        square = p * p + q * q
+        ring = self._texture[at][(square > 1) & (square <= _AROUND**2)]
+        tissue, shown = self.settings.tissue, self.settings
+        noise_db = tissue.noise_db + tissue.noise_db_mm * vessel.depth_mm
+        floor_db = max(noise_db, -shown.dynamic_range_db - shown.gain_db)
+        return (
+            10 * float(np.log10(ring + 1e-20).mean()) if ring.size else floor_db,
+            floor_db + tissue.attenuation_db_mm * vessel.depth_mm,
         )
 
     def _pose(self, time_s: float) -> _Pose:

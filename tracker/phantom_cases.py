@@ -295,7 +295,7 @@ def _random_vessel(
         pulse_fraction=float(rng.uniform(0.04, 0.15) if artery else rng.uniform(0, 0.1)),
         pulse_phase_rad=float(rng.uniform(0, 2 * math.pi)),
         # Darker than what lies around it, haze and all; by how much varies.
-        blood_db=surroundings_db - float(rng.uniform(5, 19)) - 5 * math.log10(1 + haze),
+        blood_db=surroundings_db - float(rng.uniform(4, 18)) - 5 * math.log10(1 + haze),
         wall_db=float(rng.uniform(-42, -10)),
         wall_mm=float(rng.uniform(0.2, 0.7)),
         edge_mm=float(rng.uniform(0.05, 0.4)),

@@ -51,7 +51,7 @@ class VesselSettings:
         Thickness of the wall.
     edge_mm : float
         Softness of the lumen's border: about half the way from tissue to blood. The picture shows
-        the border where the lumen ends, however soft it is.
+        the border where the lumen ends, whatever its softness, wall and contrast.
     sheath_db : float
         How much brighter the tissue close around the vessel is.
     enhancement_db : float

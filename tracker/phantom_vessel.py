@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,12 +12,15 @@ from veintrack.tracker.phantom_settings import VesselSettings
 
 __all__ = ["Profiles", "displace", "draw", "window"]
 
-_ENTRIES = 1024
-_END = 4.0  # squared relative radius at which the profiles end
+_ENTRIES = 2048
+_END = 9.0  # squared relative radius at which the profiles end
 _SPECKLED_DB = -34.0  # tissue around a wall that gives it its nominal brightness
-# Where the tissue's power falls to a half, beyond the border, in units of the border's softness:
-# compressed to grey levels, the picture then turns from tissue to blood at the border itself.
-_SEEN = 1.4
+_HAZY = 0.3  # mean over the border of the haze's profile, for late echoes that end anywhere
+_FRESH_DB = 1.0  # half of how much darker than its mean fresh speckle shows, next to averaged
+_FAINT = 0.25  # power of the wall on the border, as a part of what is half-way there
+
+
+_Power = TypeVar("_Power", float, F32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +32,7 @@ class Profiles:
     keep : ndarray of float32
         What is left of the tissue's own power.
     wall : ndarray of float32
-        Power of the wall where the beam meets it squarely.
+        Power of the near wall where the beam meets it squarely, then that of the far wall.
     blood : ndarray of float32
         Power of the lumen.
     reach : float
@@ -41,20 +45,44 @@ class Profiles:
     reach: float
 
     @classmethod
-    def of(cls, vessel: VesselSettings) -> "Profiles":
-        """Tabulate a vessel's profiles for its size at rest."""
+    def of(cls, vessel: VesselSettings, tissue_db: float, floor_db: float) -> "Profiles":
+        """Tabulate a vessel's profiles for its size at rest.
+
+        Tissue fades into blood, and the wall into both, over some distance; what is seen is their
+        logarithm. Both are laid so that the picture is half-way between the grey of the tissue
+        and that of the lumen on the border itself, whatever its softness, wall and contrast.
+
+        Parameters
+        ----------
+        vessel : VesselSettings
+            Its looks.
+        tissue_db : float
+            Echo of the tissue around it.
+        floor_db : float
+            Echo that the picture shows where there is none: noise, or what is black.
+        """
         radius = np.sqrt(np.arange(_ENTRIES) * (_END / _ENTRIES))
         out_mm = (radius - 1) * math.sqrt(vessel.major_mm * vessel.minor_mm) / 2
-        inside = 1 / (1 + np.exp(np.clip(out_mm / vessel.edge_mm - _SEEN, -40, 40)))
+        around = _power(tissue_db + vessel.sheath_db) + _power(floor_db)
+        lumen = _power(vessel.blood_db) * (1 + _HAZY * vessel.haze) + _power(floor_db)
+        middle = math.sqrt(around * lumen) * _power(-_FRESH_DB * vessel.blood_grain**2)
+        # What is left of the tissue on the border, so that blood and tissue add up to the middle.
+        left = (middle - lumen) / (around - lumen) if around > lumen else 0.5
+        left = min(0.98, max(0.02, left))
+        inside = 1 / (1 + np.exp(np.clip(out_mm / vessel.edge_mm, -40, 40)) * left / (1 - left))
         sheath_db = vessel.sheath_db * np.exp(-np.maximum(0, out_mm) / 0.8) * (1 - inside)
         sheath_db *= np.clip((2 - radius) * 2, 0, 1)
-        offset = out_mm / (vessel.wall_mm / 2) - 1  # from the middle of the wall
-        wall = 10 ** (vessel.wall_db / 10) * np.exp(-(offset**2))
-        changed = (wall > 1e-7) | (sheath_db > 0.1) | (inside > 1e-3)
+        walls = []
+        for wall_db in (vessel.wall_db, vessel.wall_db + vessel.far_wall_db):
+            above = _power(wall_db) * _in_tissue(_power(tissue_db)) / (_FAINT * middle)
+            flank = math.sqrt(max(1.0, math.log(above)))  # where it is no more than faint
+            offset = out_mm / (vessel.wall_mm / 2) - flank
+            walls.append(_power(wall_db) * np.exp(-(offset**2)))
+        changed = (np.max(walls, axis=0) > 1e-7) | (sheath_db > 0.1) | (inside > 1e-3)
         return cls(
             keep=((1 - inside) * 10 ** (sheath_db / 10) + 1e-4 * inside).astype(np.float32),
-            wall=wall.astype(np.float32),
-            blood=(inside * 10 ** (vessel.blood_db / 10)).astype(np.float32),
+            wall=np.concatenate(walls).astype(np.float32),
+            blood=(inside * _power(vessel.blood_db)).astype(np.float32),
             reach=float(radius[changed].max()),
         )
 
@@ -120,10 +148,8 @@ def draw(power: F32, vessel: VesselSettings, profiles: Profiles, lumen: Lumen, b
     square = p * p + q * q
     entry = np.minimum(square * np.float32(_ENTRIES / _END), _ENTRIES - 1).astype(np.intp)
     steep = lumen.squareness(p, q)
-    wall = profiles.wall.take(entry) * (steep * steep * steep)
-    if vessel.far_wall_db:
-        wall[q > 0] *= 10 ** (vessel.far_wall_db / 10)
-    wall *= 0.15 + part * np.float32(0.85 / 10 ** (_SPECKLED_DB / 10))
+    wall = profiles.wall.take(entry + _ENTRIES * (q > 0)) * (steep * steep * steep)
+    wall *= _in_tissue(part)
     part *= profiles.keep.take(entry)
     part += wall
     # Echoes of the near wall that come late.
@@ -147,6 +173,16 @@ def _enhance(power: F32, vessel: VesselSettings, lumen: Lumen) -> None:
     across_db = vessel.enhancement_db * (over - 0.5 * edge)
     down = np.exp(-(_rows(at) - np.float32(cy)) / np.float32(5 * half_height))
     power[at] *= np.exp((down * across_db).astype(np.float32) * np.float32(math.log(10) / 10))
+
+
+def _in_tissue(power: _Power) -> _Power:
+    """Part of a wall's nominal power that it has in tissue of this power."""
+    share: _Power = 0.15 + power * np.float32(0.85 / 10 ** (_SPECKLED_DB / 10))
+    return share
+
+
+def _power(echo_db: float) -> float:
+    return float(10 ** (echo_db / 10))
 
 
 def window(

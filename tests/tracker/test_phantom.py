@@ -230,6 +230,31 @@ def test_the_picture_turns_from_tissue_to_blood_at_the_border_however_soft(edge_
     assert np.interp(half, grey, rings_mm + 0.05) == pytest.approx(5.0, abs=0.1)
 
 
+@pytest.mark.parametrize("blood_db", [-60.0, -48.0, -40.0])
+@pytest.mark.parametrize("wall", [(-80.0, 0.3, 0.0), (-12.0, 0.7, 0.0), (-20.0, 0.5, 8.0)])
+@pytest.mark.parametrize("edge_mm", [0.05, 0.2, 0.4])
+def test_the_border_shows_where_it_is_at_any_contrast_and_wall(
+    edge_mm: float, wall: tuple[float, float, float], blood_db: float
+) -> None:
+    lumen = VesselSettings("artery", 0.0, 15.0, 10.0, 10.0, edge_mm=edge_mm, blood_db=blood_db)
+    lumen = replace(lumen, sheath_db=0.0, enhancement_db=0.0, haze=0.0)
+    lumen = replace(lumen, wall_db=wall[0], wall_mm=wall[1], far_wall_db=wall[2])
+    made = small(vessels=(lumen,), tissue=replace(CALM, looks=4))
+    frames = [Phantom(replace(made, seed=seed)).render(0) for seed in range(3)]
+    pixels = np.mean([frame.pixels for frame in frames], axis=0)
+    (truth,) = frames[0].vessels
+    rows, columns = np.indices(pixels.shape)
+    off_px = np.hypot(columns - truth.centroid_px[0], rows - truth.centroid_px[1])
+    off_mm = off_px * made.mm_per_px
+    rings_mm = np.arange(3.0, 9.0, 0.1)
+    grey = np.array([pixels[(off_mm >= r) & (off_mm < r + 0.1)].mean() for r in rings_mm])
+    half = (np.mean(grey[:8]) + np.mean(grey[-8:])) / 2
+    first = int(np.argmax(grey >= half))
+    beside = slice(first - 1, first + 1)
+    seen_mm = np.interp(half, grey[beside], rings_mm[beside] + 0.05)
+    assert seen_mm == pytest.approx(5.0, abs=max(0.1, 0.3 * edge_mm))
+
+
 def test_bone_casts_a_shadow() -> None:
     bone = BoneSettings(depth_mm=12.0, half_width_mm=6.0, drop_mm=1.0)
     pixels = Phantom(small(bone=bone)).render(0).pixels
