@@ -171,7 +171,8 @@ def axes_of(xx: float, yy: float, xy: float) -> tuple[float, float, float]:
     Parameters
     ----------
     xx, yy, xy : float
-        Means of dx², dy² and dx dy over the shape, (dx, dy) from its centroid.
+        Means of dx², dy² and dx dy over the shape, (dx, dy) from its centroid. Where less than
+        nothing is left of them, without an edge's blur, the axes are 0.
 
     Returns
     -------
@@ -182,7 +183,7 @@ def axes_of(xx: float, yy: float, xy: float) -> tuple[float, float, float]:
     """
     mean, half = (xx + yy) / 2, math.hypot((xx - yy) / 2, xy)
     angle = 0.5 * math.atan2(2 * xy, xx - yy)
-    return 4 * math.sqrt(mean + half), 4 * math.sqrt(max(mean - half, 0.0)), angle
+    return 4 * math.sqrt(max(mean + half, 0.0)), 4 * math.sqrt(max(mean - half, 0.0)), angle
 
 
 def moments_of(major: float, minor: float, angle_rad: float) -> tuple[float, float, float]:

@@ -415,6 +415,7 @@ things = st.lists(st.tuples(st.floats(0, 60), st.floats(0, 60), sizes, sizes), m
 
 @settings(max_examples=80, deadline=None)
 @given(things, things)
+@example([(0.0, 7.0, 0.0, 0.0), (0.0, 6.0, 0.0, 7.0)], [(0.0, 7.0, 0.0, 6.0)])
 def test_whatever_somebody_else_found_is_taken_even_if_it_has_no_size(
     places: list[tuple[float, float, float, float]], made: list[tuple[float, float, float, float]]
 ) -> None:
