@@ -140,8 +140,11 @@ class DicomSource(OneShot):
     def _stills(self) -> Generator[tuple[int, U8], None, None]:
         """Decode frames one at a time; those that are damaged are left out."""
         for index, pieces in enumerate(self._places()):
+            length = sum(n for _, n in pieces)
+            if not length:  # a damaged file may hold millions of them
+                continue
             data = self._file.read(pieces)
-            decoded = None if len(data) < sum(n for _, n in pieces) else decode(data, self._layout)
+            decoded = None if len(data) < length else decode(data, self._layout)
             if decoded is not None:
                 if self._grey is None:
                     self._grey = read_grey(self._file.dataset, self._layout, decoded)
