@@ -32,6 +32,7 @@ Scenario = Callable[["Guest"], Facts]
 
 _RATE_HZ = 10.0  # of what is fed; the emulated cards can do no more
 _NODE = Path("/dev/video0")
+_AHEAD_NS = 200_000_000  # vivid stamps a picture up to a frame time ahead of its arrival
 _VIVID = ("n_devs=1", "node_types=0x1", "num_inputs=1", "input_types=0")  # one webcam
 
 
@@ -136,10 +137,13 @@ def phantom(guest: Guest) -> Facts:
 def failures(guest: Guest) -> Facts:
     """A driver that damages a frame, then fails, then is taken away and given back."""
     drivers.load("vivid", *_VIVID)
-    run = guest.watch(_NODE, "--duration", "6")
+    run = guest.watch(_NODE, "--duration", "8")
     run.wait_for(_fresh)
     drivers.control(_NODE, "inject_v4l2_buf_flag_error", 1)
-    run.wait_for(_fresh)
+    # The next picture is the damaged one. Stopped before it came, the driver would damage the
+    # first one after that instead, which is taken while the device is opened and counts as none.
+    damaged_ns = time.monotonic_ns() + _AHEAD_NS
+    run.wait_for(lambda row: _fresh(row) and row["capture_ns"] > damaged_ns)
     drivers.control(_NODE, "inject_fatal_streaming_error", 1)
     failed = run.wait_for(_lost)
     run.wait_for(_fresh)
