@@ -19,6 +19,7 @@ from veintrack.tracker.blobs import Place
 from veintrack.tracker.detect import moments_of
 from veintrack.tracker.frame import F64, Detection, Shape
 from veintrack.tracker.kalman import Gaussian
+from veintrack.tracker.shape import grown, size_noise_px2
 
 __all__ = [
     "Expected",
@@ -27,7 +28,6 @@ __all__ = [
     "clear_pairs",
     "doubt_size",
     "mahalanobis2",
-    "size_noise_px2",
 ]
 
 _AREA_SD = 0.25  # how much of a vessel's area the network may get wrong in one frame
@@ -329,26 +329,15 @@ def _divide(
             return {t: part.seen for t, part in zip(left, parts, strict=True) if part}
         left.remove(surplus[0])
     (last,) = left
-    doubt_px2 = size_noise_px2(expected[last].shape, blob)
+    doubt_px2 = size_noise_px2(expected[last].shape.area_px2, blob)
     return {last: replace(_vague(expected[last], blob, doubt_px2), parts_of=(blob,))}
-
-
-def size_noise_px2(shape: Shape, detection: Detection) -> float:
-    """Variance of the centroid that another size than expected stands for.
-
-    What is missing or too much may lie on any side: it shifts the centroid by about its share of
-    the radius.
-    """
-    grown = _grown(shape, detection)
-    large_px2 = max(detection.area_px2, shape.area_px2)
-    return (1 - min(grown, 1 / grown)) ** 2 * large_px2 / math.pi
 
 
 def doubt_size(shape: Shape, detection: Detection) -> Detection:
     """Take a detection of quite another size than expected for a part, or for more than one."""
-    if _OTHER_SIZE <= _grown(shape, detection) <= 1 / _OTHER_SIZE:
+    if _OTHER_SIZE <= grown(shape.area_px2, detection) <= 1 / _OTHER_SIZE:
         return detection
-    noise_px2 = size_noise_px2(shape, detection) * np.eye(2)
+    noise_px2 = size_noise_px2(shape.area_px2, detection) * np.eye(2)
     return replace(detection, covariance_px2=detection.covariance_px2 + noise_px2)
 
 
@@ -378,7 +367,7 @@ def _in_place(
         if t in seen or t in pairs or d in used or d in pairs.values():
             continue
         place, blob = expected[t].place, found[d]
-        if not 1 / _SIZE_RATIO <= _grown(expected[t].shape, blob) <= _SIZE_RATIO:
+        if not 1 / _SIZE_RATIO <= grown(expected[t].shape.area_px2, blob) <= _SIZE_RATIO:
             continue
         x, y = blob.centroid_px
         if blobs.radius(place, x, y) <= 1 or blobs.covered(place, blob) >= _INSIDE:
@@ -395,22 +384,17 @@ def _with_piece(
     vessel must have become too small, and the piece lie in its place.
     """
     whole = blobs.join([*(own.parts_of or (own,)), piece])
-    if blobs.filling(whole) < _LEAST_FILLING or _grown(expected.shape, whole) > _MOST_GROWN:
+    if blobs.filling(whole) < _LEAST_FILLING or grown(expected.shape.area_px2, whole) > _MOST_GROWN:
         return None
     if own.patch is not None and piece.patch is not None:
         if blobs.facing(own, piece) < _BANKS:
             return None
     else:
         x, y = piece.centroid_px
-        before, after = _grown(expected.shape, own), _grown(expected.shape, whole)
+        before, after = grown(expected.shape.area_px2, own), grown(expected.shape.area_px2, whole)
         better = abs(math.log(after)) < abs(math.log(before))
         if not (before < _SMALL and better and blobs.radius(expected.place, x, y) <= 1):
             return None
     if mahalanobis2([expected.state], [whole])[0][0, 0] > gate:
         return _vague(expected, whole)
     return whole
-
-
-def _grown(shape: Shape, detection: Detection) -> float:
-    """Area as a part of the expected one; a pixel more of both, so that neither is nothing."""
-    return (detection.area_px2 + 1) / (shape.area_px2 + 1)

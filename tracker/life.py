@@ -1,7 +1,7 @@
 """One track as the tracker keeps it, and the rules by which it is believed and given up."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,8 @@ _WAITING_SD = 1.0  # of the logarithm of the area of what is hidden
 _DOUBTFUL = 0.03  # weight of the time in which something doubtful is seen
 _EDGE = 0.025  # of the scan area's width: what ends so close to its edge may be cut by it
 _ENTERS = 0.04  # of that width, that it comes in by in a second at least
+_ODD = 2.0  # times the variance that an unusual size stands for: it lasts
+_LACK = 4.0  # the same for what an outline lacks of its ellipse, squared, times both axes
 _STRAY = 0.1  # of its squared distance from what is seen beyond the gate, the track's own doubt
 _AS_LARGE = 2.0  # most by which the area of a vessel that is found again differs from its usual
 _ROUNDING_S = 1e-6  # by which a sum of steps may miss a time
@@ -49,6 +51,8 @@ class Life:
         What was seen of it last.
     usual_px : tuple of float
         ``(width, height)`` that it had over the last while.
+    usual_px2 : float
+        Area that it had over the last while.
     seen_px : ndarray of shape (2,)
         Where it was seen last, carried along with the picture since.
     hits : int
@@ -90,6 +94,7 @@ class Life:
     shape: Shape
     last: Detection
     usual_px: tuple[float, float]
+    usual_px2: float
     seen_px: F64
     hits: int = 1
     evidence_s: float = 0.0
@@ -110,8 +115,8 @@ class Life:
     def born(cls, number: int, state: Gaussian, found: Detection) -> "Life":
         """Begin with a first sighting."""
         form = shape.birth(found)
-        seen_px = found.centroid_px
-        return cls(number, state, form, shape.shape_of(form), found, _size(found), seen_px)
+        size, seen_px = _size(found), found.centroid_px
+        return cls(number, state, form, shape.shape_of(form), found, size, found.area_px2, seen_px)
 
     @property
     def waits(self) -> bool:
@@ -161,6 +166,40 @@ class Life:
             return self.extra_px2(settings)
         dx, dy = (found.centroid_px - self.state.position_px).tolist()
         return _STRAY * float(dx * dx + dy * dy)
+
+    def odd_px2(
+        self,
+        found: Detection,
+        area_px: Region | None = None,
+        motion: Callable[[F64], F64] | None = None,
+    ) -> float:
+        """Variance of the centroid of an outline that is not what this vessel's usually is.
+
+        An outline that flickers loses a part in one frame and has it again in the next. A
+        network's may also lack a part, or hold too much, for as long as the picture lies just so
+        on its grid: compared with the last frames that is nothing new.
+
+        Parameters
+        ----------
+        found : Detection
+            What was found of it.
+        area_px : tuple of int or None
+            The scan area. What comes in at its edge, or goes out, changes its size for that.
+        motion : callable, optional
+            Velocity of the picture at a place, px/s, where it is known. Then there is something
+            else than the outline to go by, so its usual size and a vessel's form count too.
+        """
+        if not self.believed:
+            return 0.0
+        lately_px2 = shape.size_noise_px2(self.shape.area_px2, found)
+        if motion is None:
+            return lately_px2
+        if area_px is not None and _crosses(found, area_px, motion):
+            return 0.0
+        major, minor = found.axes_px
+        lack = shape.ragged(found.area_px2, major, minor)
+        usually_px2 = shape.size_noise_px2(self.usual_px2, found)
+        return lately_px2 + _ODD * usually_px2 + _LACK * lack * lack * major * minor
 
     def holds(self, found: Detection) -> bool:
         """Whether something lies within what is seen of it, and so is no vessel of its own."""
@@ -232,6 +271,8 @@ class Life:
             usual[0] + (rise if width > usual[0] else fall) * (width - usual[0]),
             usual[1] + (rise if height > usual[1] else fall) * (height - usual[1]),
         )
+        more = found.area_px2 - self.usual_px2
+        self.usual_px2 += (rise if more > 0 else fall) * more
         self.state = state
         self.hits += 1
         if not self.believed:
@@ -413,15 +454,28 @@ def _weight(
 
 def _lingers(found: Detection, area_px: Region, motion: Callable[[F64], F64] | None) -> bool:
     """Whether it may be cut by the left, right or lower edge, and does not come in from there."""
+    return any(inward < _ENTERS for inward in _at_edges(found, area_px, motion))
+
+
+def _crosses(found: Detection, area_px: Region, motion: Callable[[F64], F64]) -> bool:
+    """Whether it may be cut by one of these edges, and comes in from there or goes out."""
+    return any(abs(inward) >= _ENTERS for inward in _at_edges(found, area_px, motion))
+
+
+def _at_edges(
+    found: Detection, area_px: Region, motion: Callable[[F64], F64] | None
+) -> Iterator[float]:
+    """Give, for each edge that may cut it, how fast it comes in from there, in widths a second."""
     left, top, width, height = area_px
     x, y, box_width, box_height = found.box_px
-    inward = np.zeros(2) if motion is None else motion(found.centroid_px) / width
     gaps = (
-        (x - left + 0.5, inward[0]),
-        (left + width - 0.5 - x - box_width, -inward[0]),
-        (top + height - 0.5 - y - box_height, -inward[1]),
+        (x - left + 0.5, (1, 0)),
+        (left + width - 0.5 - x - box_width, (-1, 0)),
+        (top + height - 0.5 - y - box_height, (0, -1)),
     )
-    return any(gap < _EDGE * width and speed < _ENTERS for gap, speed in gaps)
+    for gap, inward in gaps:
+        if gap < _EDGE * width:
+            yield 0.0 if motion is None else float(motion(found.centroid_px) @ inward) / width
 
 
 def _size(found: Detection) -> tuple[float, float]:

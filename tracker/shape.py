@@ -14,7 +14,18 @@ from typing import NamedTuple
 
 from veintrack.tracker.frame import Detection, Shape
 
-__all__ = ["Form", "birth", "box_at", "extents", "filling", "ragged", "shape_of", "update"]
+__all__ = [
+    "Form",
+    "birth",
+    "box_at",
+    "extents",
+    "filling",
+    "grown",
+    "ragged",
+    "shape_of",
+    "size_noise_px2",
+    "update",
+]
 
 _FLOOR = 0.02**2  # variance of a measured log area, however sharp its edge
 _UNKNOWN = 1e4  # variance of a log area of which nothing is known
@@ -105,6 +116,21 @@ def filling(area_px2: float, major_px: float, minor_px: float) -> float:
     are half a radius apart 0.74.
     """
     return area_px2 / max(math.pi / 4 * major_px * minor_px, 1e-9)
+
+
+def grown(expected_px2: float, found: Detection) -> float:
+    """Area as a part of the expected one; a pixel more of both, so that neither is nothing."""
+    return (found.area_px2 + 1) / (expected_px2 + 1)
+
+
+def size_noise_px2(expected_px2: float, found: Detection) -> float:
+    """Variance of the centroid that another area than expected stands for.
+
+    What is missing or too much may lie on any side: it shifts the centroid by about its share of
+    the radius.
+    """
+    ratio = grown(expected_px2, found)
+    return (1 - min(ratio, 1 / ratio)) ** 2 * max(found.area_px2, expected_px2) / math.pi
 
 
 def ragged(area_px2: float, major_px: float, minor_px: float) -> float:

@@ -16,7 +16,6 @@ from veintrack.tracker.association import (
     associate,
     clear_pairs,
     doubt_size,
-    size_noise_px2,
 )
 from veintrack.tracker.frame import (
     Detection,
@@ -299,12 +298,10 @@ class VeinTracker:
         """Filter what was seen of each track into its state."""
         if not seen:
             return []
-        # An outline that flickers loses a part in one frame and has it again in the next.
-        doubts_px2 = [
-            size_noise_px2(life.shape, found) if life.believed else 0.0 for life, found in seen
-        ]
+        motion = None if self._probe is None else self._probe.at
+        odd_px2 = [life.odd_px2(found, self._area_px, motion) for life, found in seen]
         noise_px2 = np.array([found.covariance_px2 for _, found in seen])
-        noise_px2 += np.multiply.outer(doubts_px2, _EVEN)
+        noise_px2 += np.multiply.outer(odd_px2, _EVEN)
         return kalman.update(
             [_widened(life.state, life.doubt_px2(found, self.settings)) for life, found in seen],
             np.array([found.centroid_px for _, found in seen]),
@@ -371,7 +368,10 @@ class VeinTracker:
         """
         rules, psd = self.settings, self._accel_psd_px2_s3
         states = [life.state for life in lives]
-        free = kalman.step(dt_s, psd) if now is None else kalman.damped_step(dt_s, psd, rules.own_s)
+        if now is None:
+            free = kalman.step(dt_s, psd)
+        else:
+            free = kalman.damped_step(dt_s, psd * rules.own_part, rules.own_s)
         moved = moved_with(states, free, dt_s, before, now)
         if hidden := [i for i, life in enumerate(lives) if life.waits]:
             damped = kalman.damped_step(dt_s, psd, rules.damped_s)

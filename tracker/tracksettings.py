@@ -29,6 +29,9 @@ class TrackSettings:
     own_speed_px_s : float
         Standard deviation of a vessel's velocity against that of the whole picture, where the
         latter is known.
+    own_part : float
+        Part of `accel_psd_px2_s3` that is a vessel's own, against the whole picture, where the
+        motion of the latter is known: most of what moves a vessel moves all of the picture.
     own_s : float
         Within this time a vessel's own velocity, against that of the whole picture, falls to 1/e
         where the latter is known: pulsation and sway go to and fro.
@@ -101,8 +104,9 @@ class TrackSettings:
     reference_mm: float = 0.08
     accel_psd_px2_s3: float = 3000.0
     birth_speed_px_s: float = 120.0
-    own_speed_px_s: float = 40.0
-    own_s: float = 1.0
+    own_speed_px_s: float = 20.0
+    own_part: float = 0.1
+    own_s: float = 0.5
     birth_score: float = 0.75
     sure_score: float = 0.93
     gate: float = 13.8

@@ -68,6 +68,9 @@ def test_the_motion_of_the_picture_is_none_of_the_objects(tmp_path: Path) -> Non
     slide = 60 * np.sin(2 * np.pi * 0.5 * still.time_s)
     truth = replace(still, box_px=None, xy_px=still.xy_px + np.stack([slide, 0 * slide], axis=1))
     write_run(tmp_path, detections(truth, 0.5, 0.5))
+    # These objects are as lively within the picture as any, and keep their velocity there.
+    made_so = {"configuration": {"track": {"own_part": 1.0, "own_s": 100.0}}}
+    (tmp_path / "run.json").write_text(json.dumps(made_so))
     blind = fit_noise(tmp_path, truth, near_px=15).after
     path = tmp_path / "tracks.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -102,6 +102,14 @@ def test_vessels_that_reach_the_border_are_left_out(warping: Any) -> None:
     assert len(still.vessels) == 1
 
 
+@pytest.mark.parametrize(("beside_px", "kept"), [(1, 0), (2, 0), (3, 1)])
+def test_nobody_draws_to_the_last_pixel(warping: Any, beside_px: int, kept: int) -> None:
+    mask = np.zeros((200, 240), bool)
+    mask[60:120, beside_px : beside_px + 50] = True
+    still = warping.Still.of("cut", np.where(mask, 20, 120).astype(np.uint8), mask)
+    assert len(still.vessels) == kept
+
+
 def test_a_vessel_that_leaves_the_frame_is_not_visible(warping: Any) -> None:
     still = still_of(warping, (205.0, 80.0, 18.0))
     seen = [m.places[0].visible for m in warping.moving(still, warping.MOVES["slide"], 5.0, 20, 1)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -383,6 +384,36 @@ def test_a_vessels_own_motion_is_not_lost_in_that_of_the_picture() -> None:
     for i in range(25):
         scene.show([[oval(200 + 5 * i, 200)]], motion=sliding(3))
     assert_allclose(scene.only.velocity_px_s, [125, 0], atol=6)
+
+
+def _drawn_px(outlines: list[Detection], motion: ProbeMotion | None) -> float:
+    """How far outlines that are off draw the track of a vessel that stands at (300, 200)."""
+    scene = Scene()
+    scene.show([[oval(300, 200)]] * 50, motion=motion)
+    history = scene.show([[outline] for outline in outlines], motion=motion)
+    return max(float(np.hypot(*(tracks[0].centroid_px - (300, 200)))) for tracks in history)
+
+
+def test_where_the_picture_tells_the_place_an_outline_that_lacks_a_part_hardly_draws() -> None:
+    bitten = [oval(303, 200, 54, 38)] * 3  # on the left side
+    blind_px, told_px = (_drawn_px(bitten, motion) for motion in (None, sliding(0)))
+    assert blind_px > 2
+    assert told_px < blind_px / 2
+
+
+def test_an_outline_that_is_no_ellipse_draws_less_than_one_that_is() -> None:
+    whole = oval(302, 200)
+    ragged = replace(whole, area_px2=0.93 * whole.area_px2)
+    tidy = replace(ragged, axes_px=(whole.axes_px[0] * 0.93, whole.axes_px[1]))
+    assert _drawn_px([ragged] * 3, sliding(0)) < _drawn_px([tidy] * 3, sliding(0)) / 2
+
+
+def test_what_comes_in_at_an_edge_is_followed_as_it_grows() -> None:
+    scene = Scene()
+    history = scene.show(
+        [[oval(625 - 2 * i, 200, 20 + 2 * i, 40)] for i in range(15)], motion=sliding(-3)
+    )
+    assert history[-1][0].centroid_px[0] == pytest.approx(597, abs=1.5)
 
 
 def test_motion_that_is_known_at_times_only_does_no_harm() -> None:

@@ -143,7 +143,11 @@ def fit_noise(path: Path, truth: Rows, *, near_px: float, spacing_mm: Spacing | 
     settings = read_settings(path)
     px = settings.px_per_reference(spacing_mm)
     run = partial(
-        replay, seen, birth_speed_px_s=settings.birth_speed_px_s * px, own_s=settings.own_s
+        replay,
+        seen,
+        birth_speed_px_s=settings.birth_speed_px_s * px,
+        own_part=settings.own_part,
+        own_s=settings.own_s,
     )
     before = Noise.of(settings)
     was = run(before.accel_psd_px2_s3 * px**2, before.noise_scale)

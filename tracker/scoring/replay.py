@@ -219,13 +219,14 @@ def replay(
     noise_scale: float,
     *,
     birth_speed_px_s: float,
+    own_part: float,
     own_s: float,
 ) -> Replayed:
     """Run the tracker's filter over the detections of each object.
 
     Parameters
     ----------
-    accel_psd_px2_s3, noise_scale, birth_speed_px_s, own_s : float
+    accel_psd_px2_s3, noise_scale, birth_speed_px_s, own_part, own_s : float
         As in :class:`~veintrack.tracker.tracksettings.TrackSettings`, in px of this picture.
     """
     scene, tracks = seen.scene, seen.scene.tracks
@@ -236,7 +237,7 @@ def replay(
     states: dict[int, Gaussian] = {}
     since_s: dict[int, float] = {}
     kept: list[tuple[int, Gaussian, Gaussian]] = []
-    glide = _Glide(accel_psd_px2_s3, own_s)
+    glide = _Glide(accel_psd_px2_s3, own_part, own_s)
     before_s = float(scene.time_s[0])
     for now_s, motion, start, end in zip(
         scene.time_s.tolist(), seen.motion, starts, ends, strict=True
@@ -263,8 +264,9 @@ def replay(
 class _Glide:
     """Predicts as the tracker does: free, or within a picture whose motion is known."""
 
-    def __init__(self, accel_psd_px2_s3: float, own_s: float) -> None:
+    def __init__(self, accel_psd_px2_s3: float, own_part: float, own_s: float) -> None:
         self._psd, self._own_s = accel_psd_px2_s3, own_s
+        self._own_psd = accel_psd_px2_s3 * own_part
         self._before_px_s: F64 | None = None
 
     def predict(
@@ -279,7 +281,7 @@ class _Glide:
             return []
         before = np.tile(now_px_s if before_px_s is None else before_px_s, (len(states), 1))
         now = np.tile(now_px_s, (len(states), 1))
-        move = kalman.damped_step(dt_s, self._psd, self._own_s)
+        move = kalman.damped_step(dt_s, self._own_psd, self._own_s)
         return kalman.predict(states, *kalman.carried(move, dt_s, before, now, noise_px2))
 
 
