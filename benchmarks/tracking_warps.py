@@ -19,6 +19,7 @@ __all__ = ["MOVES", "Moved", "Place", "Still", "Vessel", "Warp", "moving"]
 
 _SPECKLE = 8.0  # standard deviation in grey levels, on tissue of at least `_LIT`
 _LIT = 40.0
+_DRAWN_PX = 2
 _SPECKLE_PX = (1.2, 0.8)  # its size, standard deviation of the blur in x and y
 
 
@@ -70,7 +71,8 @@ class Still:
         """Take each connected part of a vessel mask as a vessel.
 
         Parts that reach the picture's border, whose rest nobody labelled, and those smaller than
-        `least_px2` are left out.
+        `least_px2` are left out. Nobody draws to the last pixel: what ends `_DRAWN_PX` before the
+        border or less reaches it.
         """
         count, labels, facts, centroids = cv2.connectedComponentsWithStats(
             mask.astype(np.uint8), connectivity=8
@@ -79,7 +81,8 @@ class Still:
         vessels, kept = [], np.zeros(mask.shape, np.uint8)
         for number in range(1, count):
             left, top, w, h, area = facts[number]
-            inside = left > 0 and top > 0 and left + w < width and top + h < height
+            gaps = left, top, width - left - w, height - top - h
+            inside = min(gaps) > _DRAWN_PX
             if not inside or area < least_px2:
                 continue
             outlines, _ = cv2.findContours(
