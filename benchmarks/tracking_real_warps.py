@@ -1,5 +1,6 @@
 """How well the vessels of warped stills are followed; a part of `tracking_real.py`."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,14 +129,16 @@ def _summary(gathered: Gathered, seen: Sequence[Sight]) -> dict[str, Any]:
     visible = [place for *_, place in gathered.truth if place.visible]
     scores = gathered.score({sight.track for sight in seen})
     means = np.array([each.mean(axis=0) for each in offsets]).reshape(-1, 2)
+    moved = [each - mean for each, mean in zip(offsets, means, strict=True)]
+    steady = [len({s.track for s in each}) == 1 for each in of.values()]
     return {
         "vessels": len({place.vessel for place in visible}),
         "found": len(of),
         "found_frames": len(seen) / len(visible),
-        "one_identity": np.mean([len({s.track for s in each}) == 1 for each in of.values()]).item(),
+        "one_identity": float(np.mean(steady)) if steady else math.nan,
         "hota": scores.scores.hota,
         "idf1": scores.scores.id_f1,
-        "rmse_px": rms(np.concatenate(offsets)),
-        "outline_px": float(np.median(np.hypot(*means.T))),
-        "motion_rmse_px": rms(np.concatenate([each - each.mean(axis=0) for each in offsets])),
+        "rmse_px": rms(np.concatenate([np.empty((0, 2)), *offsets])),
+        "outline_px": float(np.median(np.hypot(*means.T))) if steady else math.nan,
+        "motion_rmse_px": rms(np.concatenate([np.empty((0, 2)), *moved])),
     }

@@ -5,7 +5,9 @@ not get worse, on as much as fits into seconds.
 """
 
 import importlib
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,14 @@ def test_speckle_is_new_in_every_frame_and_the_same_for_a_seed(warping: Any) -> 
 def test_vessels_that_reach_the_border_are_left_out(warping: Any) -> None:
     still = still_of(warping, (90.0, 80.0, 18.0), (0.0, 150.0, 20.0), (180.0, 120.0, 3.0))
     assert len(still.vessels) == 1
+
+
+def test_of_a_vessel_that_is_never_found_nothing_is_said(warping: Any, real_warps: Any) -> None:
+    still = still_of(warping, (90.0, 80.0, 18.0))
+    blind = replace(still, mask=np.zeros_like(still.mask))
+    *_, row = real_warps.warps([blind], None, 25.0, 5, ["scale"])
+    assert (row["vessels"], row["found"], row["found_frames"]) == (1, 0, 0.0)
+    assert all(math.isnan(row[name]) for name in ("rmse_px", "motion_rmse_px", "one_identity"))
 
 
 @pytest.mark.parametrize(("beside_px", "kept"), [(1, 0), (2, 0), (3, 1)])
