@@ -104,7 +104,7 @@ class TrackSettings:
     reference_mm: float = 0.08
     accel_psd_px2_s3: float = 3000.0
     birth_speed_px_s: float = 120.0
-    own_speed_px_s: float = 20.0
+    own_speed_px_s: float = 15.0
     own_part: float = 0.1
     own_s: float = 0.5
     birth_score: float = 0.75
