@@ -262,7 +262,11 @@ class VeinTracker:
     ) -> tuple[list[tuple[Life, Detection]], list[Life], list[Detection]]:
         """Say which tracks are seen, and as what, which are not, and what belongs to none."""
         rules, lives = self.settings, self._lives
-        extra_px2 = [life.extra_px2(rules) for life in lives]
+        # The picture's motion may be wrong, or not the vessel's: what moves freely is met too.
+        free_px2 = 0.0
+        if self._probe is not None:
+            free_px2 = self._accel_psd_px2_s3 * rules.own_s / 2 * dt_s**2
+        extra_px2 = [life.extra_px2(rules) + free_px2 for life in lives]
         clear = clear_pairs([life.state for life in lives], extra_px2, detections, rules.gate)
         if clear is not None:
             own = zip(lives, [detections[d] for d in clear], strict=True)
