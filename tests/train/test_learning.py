@@ -42,7 +42,7 @@ def test_seconds_of_training_find_the_vessels_of_unseen_phantoms(
 ) -> None:
     model = fit(
         TrainSettings(
-            data=phantoms, output=tmp_path / "run", groups=r"e(\d+)_", size_px=64, epochs=4,
+            data=phantoms, output=tmp_path / "run", groups=r"e(\d+)_", size_px=64, epochs=6,
             batch=4, lr=2e-3, ema_decay=0.8, augment="none", val_fraction=1 / 6, test_fraction=0.0,
             allow_leaks=True, accelerator="cpu", workers=1,
         )
