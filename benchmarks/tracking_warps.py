@@ -19,8 +19,8 @@ __all__ = ["MOVES", "Moved", "Place", "Still", "Vessel", "Warp", "moving"]
 
 _SPECKLE = 8.0  # standard deviation in grey levels, on tissue of at least `_LIT`
 _LIT = 40.0
-_DRAWN_PX = 2
 _SPECKLE_PX = (1.2, 0.8)  # its size, standard deviation of the blur in x and y
+_DRAWN_PX = 2  # from the border: outlines of what it cuts end so close to it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

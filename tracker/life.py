@@ -1,12 +1,12 @@
 """One track as the tracker keeps it, and the rules by which it is believed and given up."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from veintrack.tracker import shape
+from veintrack.tracker import edges, shape
 from veintrack.tracker.frame import F64, Detection, ProbeMotion, Region, Shape, TrackStatus
 from veintrack.tracker.kalman import Gaussian
 from veintrack.tracker.shape import Form
@@ -23,8 +23,6 @@ _FADES = 0.95  # a smoothed area above this part of the usual was not falling
 _LIKELY = 0.4  # what is weak must have this part of the usual area to be a vessel that is back
 _WAITING_SD = 1.0  # of the logarithm of the area of what is hidden
 _DOUBTFUL = 0.03  # weight of the time in which something doubtful is seen
-_EDGE = 0.025  # of the scan area's width: what ends so close to its edge may be cut by it
-_ENTERS = 0.04  # of that width, that it comes in by in a second at least
 _ODD = 2.0  # times the variance that an unusual size stands for: it lasts
 _LACK = 4.0  # the same for what an outline lacks of its ellipse, squared, times both axes
 _STRAY = 0.1  # of its squared distance from what is seen beyond the gate, the track's own doubt
@@ -194,7 +192,7 @@ class Life:
         lately_px2 = shape.size_noise_px2(self.shape.area_px2, found)
         if motion is None:
             return lately_px2
-        if area_px is not None and _crosses(found, area_px, motion):
+        if area_px is not None and edges.crosses(found, area_px, motion):
             return 0.0
         major, minor = found.axes_px
         lack = shape.ragged(found.area_px2, major, minor)
@@ -297,7 +295,7 @@ class Life:
 
     def is_missed(self, area_px: Region | None) -> bool:
         """Whether it was believed, and did not leave the scan area: it may be seen again."""
-        return self.believed and (area_px is None or _inside(self.state, area_px))
+        return self.believed and (area_px is None or edges.holds(area_px, self.state.position_px))
 
     def carry_home(self, motion: ProbeMotion) -> None:
         """Let the place that it had when it was whole move with the picture."""
@@ -372,7 +370,7 @@ class Life:
         missed_s = self.missed_s + later_s
         if not self.believed:
             over = missed_s > settings.tentative_s
-        elif area_px is not None and not _inside(self.state, area_px):
+        elif area_px is not None and not edges.holds(area_px, self.state.position_px):
             over = missed_s > settings.left_s
         else:
             # While no picture comes, nothing speaks against it: its own time does not count.
@@ -400,7 +398,7 @@ class Life:
         that a shadow covers loses width. One that leaves the scan area touches its edge, and is
         neither.
         """
-        if area_px is not None and _touches(self.last.box_px, area_px):
+        if area_px is not None and edges.touches(self.last.box_px, area_px):
             return
         now, (usual_width, usual_height) = self.shape, self.usual_px
         width, height = _size(self.last)
@@ -446,56 +444,13 @@ def _weight(
     False alarms are weaker than vessels. Many lie at the edge of the scan area, where a network
     sees half of things; a vessel that is cut off there has come in with the picture.
     """
-    if area_px is not None and _lingers(found, area_px, motion):
+    if area_px is not None and edges.lingers(found, area_px, motion):
         return _DOUBTFUL
     span = max(settings.sure_score - settings.birth_score, 1e-6)
     return min(1.0, max(_DOUBTFUL, (found.score - settings.birth_score) / span))
-
-
-def _lingers(found: Detection, area_px: Region, motion: Callable[[F64], F64] | None) -> bool:
-    """Whether it may be cut by the left, right or lower edge, and does not come in from there."""
-    return any(inward < _ENTERS for inward in _at_edges(found, area_px, motion))
-
-
-def _crosses(found: Detection, area_px: Region, motion: Callable[[F64], F64]) -> bool:
-    """Whether it may be cut by one of these edges, and comes in from there or goes out."""
-    return any(abs(inward) >= _ENTERS for inward in _at_edges(found, area_px, motion))
-
-
-def _at_edges(
-    found: Detection, area_px: Region, motion: Callable[[F64], F64] | None
-) -> Iterator[float]:
-    """Give, for each edge that may cut it, how fast it comes in from there, in widths a second."""
-    left, top, width, height = area_px
-    x, y, box_width, box_height = found.box_px
-    gaps = (
-        (x - left + 0.5, (1, 0)),
-        (left + width - 0.5 - x - box_width, (-1, 0)),
-        (top + height - 0.5 - y - box_height, (0, -1)),
-    )
-    for gap, inward in gaps:
-        if gap < _EDGE * width:
-            yield 0.0 if motion is None else float(motion(found.centroid_px) @ inward) / width
 
 
 def _size(found: Detection) -> tuple[float, float]:
     """Width and height of the ellipse of a detection, greater than 0."""
     width, height = shape.extents(*found.axes_px, found.angle_rad)
     return max(width, 1e-3), max(height, 1e-3)
-
-
-def _inside(state: Gaussian, area_px: Region) -> bool:
-    x, y = float(state.mean[0]), float(state.mean[1])
-    left, top, width, height = area_px
-    return left - 0.5 <= x <= left + width - 0.5 and top - 0.5 <= y <= top + height - 0.5
-
-
-def _touches(box: tuple[float, float, float, float], area_px: Region) -> bool:
-    """Whether a box is within a pixel of the edge of the scan area, or across it."""
-    left, top, width, height = area_px
-    return (
-        box[0] <= left + 0.5
-        or box[1] <= top + 0.5
-        or box[0] + box[2] >= left + width - 1.5
-        or box[1] + box[3] >= top + height - 1.5
-    )

@@ -213,21 +213,27 @@ def test_lumen_is_darker_than_what_lies_around_it() -> None:
     assert frame.pixels[inside].mean() < 0.65 * frame.pixels[ring].mean()
 
 
-@pytest.mark.parametrize("edge_mm", [0.05, 0.15, 0.3, 0.4])
-def test_the_picture_turns_from_tissue_to_blood_at_the_border_however_soft(edge_mm: float) -> None:
-    lumen = VesselSettings("artery", 0.0, 15.0, 10.0, 10.0, edge_mm=edge_mm, wall_db=-80.0)
+def _greys_around(lumen: VesselSettings, seeds: int, end_mm: float) -> tuple[F64, F64]:
+    """Mean grey in rings of 0.1 mm about a round lumen in even tissue; and their radii, mm."""
     lumen = replace(lumen, sheath_db=0.0, enhancement_db=0.0, haze=0.0)
     made = small(vessels=(lumen,), tissue=replace(CALM, looks=4))
-    frames = [Phantom(replace(made, seed=seed)).render(0) for seed in range(4)]
+    frames = [Phantom(replace(made, seed=seed)).render(0) for seed in range(seeds)]
     pixels = np.mean([frame.pixels for frame in frames], axis=0)
     (truth,) = frames[0].vessels
     rows, columns = np.indices(pixels.shape)
     off_px = np.hypot(columns - truth.centroid_px[0], rows - truth.centroid_px[1])
     off_mm = off_px * made.mm_per_px
-    rings_mm = np.arange(3.0, 8.0, 0.1)
+    rings_mm = np.arange(3.0, end_mm, 0.1)
     grey = [pixels[(off_mm >= r) & (off_mm < r + 0.1)].mean() for r in rings_mm]
+    return np.array(grey), rings_mm + 0.05
+
+
+@pytest.mark.parametrize("edge_mm", [0.05, 0.15, 0.3, 0.4])
+def test_the_picture_turns_from_tissue_to_blood_at_the_border_however_soft(edge_mm: float) -> None:
+    lumen = VesselSettings("artery", 0.0, 15.0, 10.0, 10.0, edge_mm=edge_mm, wall_db=-80.0)
+    grey, radii_mm = _greys_around(lumen, seeds=4, end_mm=8.0)
     half = (np.mean(grey[:10]) + np.mean(grey[-10:])) / 2
-    assert np.interp(half, grey, rings_mm + 0.05) == pytest.approx(5.0, abs=0.1)
+    assert np.interp(half, grey, radii_mm) == pytest.approx(5.0, abs=0.1)
 
 
 @pytest.mark.parametrize("blood_db", [-60.0, -48.0, -40.0])
@@ -237,21 +243,12 @@ def test_the_border_shows_where_it_is_at_any_contrast_and_wall(
     edge_mm: float, wall: tuple[float, float, float], blood_db: float
 ) -> None:
     lumen = VesselSettings("artery", 0.0, 15.0, 10.0, 10.0, edge_mm=edge_mm, blood_db=blood_db)
-    lumen = replace(lumen, sheath_db=0.0, enhancement_db=0.0, haze=0.0)
     lumen = replace(lumen, wall_db=wall[0], wall_mm=wall[1], far_wall_db=wall[2])
-    made = small(vessels=(lumen,), tissue=replace(CALM, looks=4))
-    frames = [Phantom(replace(made, seed=seed)).render(0) for seed in range(3)]
-    pixels = np.mean([frame.pixels for frame in frames], axis=0)
-    (truth,) = frames[0].vessels
-    rows, columns = np.indices(pixels.shape)
-    off_px = np.hypot(columns - truth.centroid_px[0], rows - truth.centroid_px[1])
-    off_mm = off_px * made.mm_per_px
-    rings_mm = np.arange(3.0, 9.0, 0.1)
-    grey = np.array([pixels[(off_mm >= r) & (off_mm < r + 0.1)].mean() for r in rings_mm])
+    grey, radii_mm = _greys_around(lumen, seeds=3, end_mm=9.0)
     half = (np.mean(grey[:8]) + np.mean(grey[-8:])) / 2
-    first = int(np.argmax(grey >= half))
+    first = int(np.argmax(grey >= half))  # beyond a bright wall it is darker again
     beside = slice(first - 1, first + 1)
-    seen_mm = np.interp(half, grey[beside], rings_mm[beside] + 0.05)
+    seen_mm = np.interp(half, grey[beside], radii_mm[beside])
     assert seen_mm == pytest.approx(5.0, abs=max(0.1, 0.3 * edge_mm))
 
 
